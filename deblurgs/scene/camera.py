@@ -1,0 +1,24 @@
+"""Pinhole cameras. Pixels; the centre of the top-left pixel is (0.5, 0.5); axes +x right, +y down, +z forward."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Camera:
+    """An undistorted pinhole camera.
+
+    width, height: image size in pixels. fx, fy: focal lengths in pixels. cx, cy: principal point in pixels, in
+    the convention where the centre of the top-left pixel is (0.5, 0.5).
+    """
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+    def resized(self, width: int, height: int) -> "Camera":
+        """The same camera for the image resampled to width x height (exact for area averaging)."""
+        sx, sy = width / self.width, height / self.height
+        return Camera(width, height, self.fx * sx, self.fy * sy, self.cx * sx, self.cy * sy)

@@ -6,10 +6,16 @@ Words on this border are the field's: means, quats, scales, opacities, viewmats.
   max(0, 0.5 + sum_k Y_k(direction) sh_k), direction from the camera centre of *that* view to the mean, world axes.
 - viewmats [V,4,4] = camera_from_world, OpenCV axes. Pixel centres at +0.5.
 - EWA projection with the first-order perspective Jacobian, blur of `EPS2D` px^2 added to the 2-D covariance,
-  Gaussians with camera z < `NEAR` dropped. Alpha of a pixel: opacity * exp(-0.5 d^T conic d), dropped below
-  `ALPHA_CUTOFF`; *opacity* is clamped to `OPACITY_MAX` once per Gaussian (not alpha per pixel); compositing front to
-  back by camera z of the mean, stopped once transmittance falls below `TRANSMITTANCE_STOP`.
-- `antialiased` multiplies opacity by sqrt(det(cov2d) / det(cov2d + EPS2D I)) (Mip-Splatting's 2-D filter).
+  Gaussians with camera z < `NEAR` dropped. In the Jacobian only, the mean's x/z is clamped to
+  +-`FRUSTUM_MARGIN` * max(cx, width - cx) / fx (y/z likewise, with cy, height, fy; no gradient through a clamp that
+  acts), so that Gaussians far outside the picture do not smear across it. The projected mean is never clamped.
+- Alpha of a pixel: opacity * exp(-0.5 d^T conic d), dropped below `ALPHA_CUTOFF`; *opacity* is clamped to
+  `OPACITY_MAX` once per Gaussian (not alpha per pixel). Compositing runs front to back by camera z of the mean, ties
+  by index; a Gaussian is composited while the transmittance before it is >= `TRANSMITTANCE_STOP`.
+- `antialiased` multiplies opacity by sqrt(det(cov2d) / det(cov2d + EPS2D I)) (Mip-Splatting's 2-D filter), before
+  the clamp to `OPACITY_MAX`.
+- A Gaussian with a non-finite number (input or projected), a zero quaternion or a 2-D covariance whose determinant
+  is not positive is dropped like a culled one, with zero gradient. A non-finite pose is a ValueError.
 
 Colour: splats live in display (sRGB-encoded) space, as in every splat viewer, so an exported PLY looks right.
 With `linear_mean` every virtual view is decoded to linear light before averaging and the returned image is *linear*;
@@ -27,6 +33,7 @@ if TYPE_CHECKING:
 # Shared with include/deblurgs/raster.h; a test compares them.
 NEAR = 0.01
 EPS2D = 0.3
+FRUSTUM_MARGIN = 1.3
 ALPHA_CUTOFF = 1.0 / 255.0
 OPACITY_MAX = 0.99
 TRANSMITTANCE_STOP = 1e-4

@@ -1,0 +1,168 @@
+"""What a rasterizer backend is, how one is chosen, and the one check of arguments that all of them share."""
+
+import warnings
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
+
+from deblurgs.errors import UsageError
+from deblurgs.raster.api import BackendName, Rendered, ScreenStatistics
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deblurgs.scene.camera import Camera
+
+
+class Backend(Protocol):
+    """One way of computing `deblurgs.raster.api.render_exposure`; its docstring there is the contract.
+
+    Implementations call `check_inputs` first, so that every backend refuses the same things with the same
+    words.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def available(self) -> str | None:
+        """None when it can be used here, else the reason why not, as one sentence without a full stop."""
+        ...
+
+    def render_exposure(
+        self,
+        means: "Tensor",
+        quats: "Tensor",
+        scales: "Tensor",
+        opacities: "Tensor",
+        sh0: "Tensor",
+        shN: "Tensor",
+        viewmats: "Tensor",
+        weights: "Tensor",
+        camera: "Camera",
+        *,
+        background: "Tensor | None" = None,
+        sh_degree: int | None = None,
+        linear_mean: bool = True,
+        antialiased: bool = False,
+        statistics: ScreenStatistics | None = None,
+    ) -> Rendered: ...
+
+
+def choose(name: BackendName, means: "Tensor") -> Backend:
+    """The backend called `name`, or the fastest one that can work on tensors like `means` for "auto".
+
+    Raises UsageError when a backend asked for by name cannot run on this machine, ValueError for an unknown
+    name.
+    """
+    if name == "reference":
+        return _reference()
+    if name == "cpu":
+        backend, reason = _cpu()
+        if backend is None:
+            raise UsageError(
+                f"The cpu rasterizer cannot be used: {reason}. Install a wheel that matches this machine, or"
+                " choose the backend 'reference', which is slow."
+            )
+        return backend
+    if name == "auto":
+        return _fastest(means)
+    raise ValueError(f"backend must be 'auto', 'cpu' or 'reference', got {name!r}")
+
+
+def _fastest(means: "Tensor") -> Backend:
+    import torch
+
+    if means.dtype != torch.float32 or means.device.type != "cpu":
+        reason = f"the compiled one works on float32 CPU tensors, not {means.dtype} on {means.device}"
+    else:
+        backend, reason = _cpu()
+        if backend is not None:
+            return backend
+    # Python's default filter shows a warning once per place, which is what a render in a loop needs.
+    warnings.warn(f"Using the slow reference rasterizer: {reason}.", RuntimeWarning, stacklevel=2)
+    return _reference()
+
+
+@cache
+def _reference() -> Backend:
+    from deblurgs.raster.reference import ReferenceBackend
+
+    return ReferenceBackend()
+
+
+@cache
+def _cpu() -> tuple[Backend | None, str]:
+    """The compiled backend, or None and the reason why it cannot be used."""
+    try:
+        from deblurgs.raster.cpu import CpuBackend
+    except ImportError as error:
+        return None, f"its module does not import ({error})"
+    backend = CpuBackend()
+    reason = backend.available()
+    return (backend, "") if reason is None else (None, reason)
+
+
+def check_inputs(
+    means: "Tensor",
+    quats: "Tensor",
+    scales: "Tensor",
+    opacities: "Tensor",
+    sh0: "Tensor",
+    shN: "Tensor",
+    viewmats: "Tensor",
+    weights: "Tensor",
+    camera: "Camera",
+    background: "Tensor | None",
+    sh_degree: int | None,
+) -> int:
+    """Check shapes, dtypes, devices and poses; returns the SH degree to use (`sh_degree`, or the stored one
+    for None).
+
+    Raises ValueError that begins with the name of the argument at fault. Values of Gaussians are not looked
+    at: non-finite ones are dropped by the backends. A non-finite pose is refused here, by the index of its
+    view.
+    """
+    from deblurgs.math.sh import degree_from_count
+
+    if not means.is_floating_point():
+        raise ValueError(f"means: floating dtype expected, got {means.dtype}")
+    num_gaussians = means.shape[0] if means.ndim == 2 else -1
+    num_views = viewmats.shape[0] if viewmats.ndim == 3 else -1
+    expected: dict[str, tuple[Tensor, tuple[int | str, ...]]] = {
+        "means": (means, ("N", 3)),
+        "quats": (quats, (num_gaussians, 4)),
+        "scales": (scales, (num_gaussians, 3)),
+        "opacities": (opacities, (num_gaussians,)),
+        "sh0": (sh0, (num_gaussians, 1, 3)),
+        "shN": (shN, (num_gaussians, "K-1", 3)),
+        "viewmats": (viewmats, ("V", 4, 4)),
+        "weights": (weights, (num_views,)),
+    }
+    if background is not None:
+        expected["background"] = (background, (3,))
+    for name, (tensor, shape) in expected.items():
+        if tensor.ndim != len(shape) or any(
+            isinstance(want, int) and have != want for have, want in zip(tensor.shape, shape, strict=True)
+        ):
+            wanted = ",".join(str(size) for size in shape)
+            raise ValueError(f"{name}: shape [{wanted}] expected, got {list(tensor.shape)}")
+        if tensor.dtype != means.dtype:
+            raise ValueError(f"{name}: dtype {means.dtype} of means expected, got {tensor.dtype}")
+        if tensor.device != means.device:
+            raise ValueError(f"{name}: device {means.device} of means expected, got {tensor.device}")
+    if num_views < 1:
+        raise ValueError("viewmats: at least one view expected, got none")
+    if camera.width < 1 or camera.height < 1 or not (camera.fx > 0 and camera.fy > 0):
+        raise ValueError(f"camera: positive size and focal lengths expected, got {camera}")
+    try:
+        stored_degree = degree_from_count(1 + shN.shape[1])
+    except ValueError:
+        raise ValueError(
+            f"shN: shape [N,K-1,3] with K-1 of 0, 3, 8 or 15 expected, got {list(shN.shape)}"
+        ) from None
+    if sh_degree is not None and not 0 <= sh_degree <= stored_degree:
+        raise ValueError(f"sh_degree: 0..{stored_degree} (the stored degree) expected, got {sh_degree}")
+    finite = viewmats.detach()[:, :3].isfinite().flatten(1).all(1)
+    if not bool(finite.all()):
+        view_idx = int((~finite).nonzero()[0])
+        raise ValueError(f"viewmats: view {view_idx} of {num_views} contains a non-finite number")
+    return stored_degree if sh_degree is None else sh_degree

@@ -34,6 +34,7 @@ _FULL_TEXTS = (
     "No space left",
     "File too large",
     "Disk quota exceeded",
+    "requested and",  # numpy: "120000 requested and 872 written", an OSError without a number
     "os error 28",
     "os error 27",
     "os error 122",
@@ -61,6 +62,8 @@ def explained_write_errors(path: Path) -> Iterator[None]:
             raise UsageError(
                 f"cannot write {path}: {error.strerror or error}. Choose another place with --output DIR."
             ) from error
+        if error.errno is None and any(text in str(error) for text in _FULL_TEXTS):
+            raise _disk_full(path, error) from error
         raise
     except Exception as error:
         known = isinstance(error, RuntimeError) or type(error).__name__ == "SafetensorError"

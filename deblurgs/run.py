@@ -1,0 +1,328 @@
+"""The run folder: where everything of one capture lies, who may write to it, and which stages are done.
+
+Layout (docs/formats.md): frames/ test/ frames.json | sfm/ | checkpoint/ | renders/sharp renders/reblur |
+export/ | trajectories.json metrics.jsonl config.json manifest.json. The folder may be moved, renamed or
+copied: nothing in it refers to itself by an absolute path.
+"""
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from deblurgs import __version__
+from deblurgs.errors import UsageError
+from deblurgs.files import (
+    TEMPORARY_PREFIX,
+    JsonLines,
+    explained_write_errors,
+    plain_json,
+    read_json,
+    remove_forgotten_temporaries,
+    write_json_atomic,
+)
+from deblurgs.lock import FolderLock
+from deblurgs.log import Log
+from deblurgs.machine import PeakMemory, num_threads, package_versions, python_version
+
+STAGES = ("capture", "sfm", "train", "render", "export")
+"""In the order in which they depend on each other: repeating one makes all later ones outdated."""
+
+_FORMAT = 1
+_OURS = (".lock", TEMPORARY_PREFIX)
+_T = TypeVar("_T")
+_VERSIONS = ("deblurgs", "torch", "numpy", "pycolmap")
+
+
+class StageStatus(StrEnum):
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    OUTDATED = "outdated"
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """Whether a stage has to work, and why, in words for the user."""
+
+    needed: bool
+    reason: str
+
+
+class RunFolder:
+    """One run folder, locked for this process between `__enter__` and `__exit__`.
+
+        with RunFolder(path, log=log, command=sys.argv) as run:
+            run.stage("capture", {"max_frames": 80}, lambda: capture(...))
+
+    Raises UsageError when the path is something else than a run folder or an empty folder, when another
+    process works in it, or when it was written by a newer version.
+    """
+
+    def __init__(self, path: Path, *, log: Log | None = None, command: Sequence[str] | None = None) -> None:
+        self.path = path
+        self.log = log if log is not None else Log(quiet=True)
+        self._command = list(command if command is not None else sys.argv)
+        self._lock = FolderLock(path / ".lock")
+        self._manifest: dict[str, Any] = {}
+
+    # Where things lie.
+    @property
+    def frames(self) -> Path:
+        return self.path / "frames"
+
+    @property
+    def test(self) -> Path:
+        return self.path / "test"
+
+    @property
+    def frames_json(self) -> Path:
+        return self.path / "frames.json"
+
+    @property
+    def sfm(self) -> Path:
+        return self.path / "sfm"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+    @property
+    def renders(self) -> Path:
+        return self.path / "renders"
+
+    @property
+    def sharp(self) -> Path:
+        return self.path / "renders" / "sharp"
+
+    @property
+    def reblur(self) -> Path:
+        return self.path / "renders" / "reblur"
+
+    @property
+    def export(self) -> Path:
+        return self.path / "export"
+
+    @property
+    def trajectories_json(self) -> Path:
+        return self.path / "trajectories.json"
+
+    @property
+    def metrics_jsonl(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def config_json(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def manifest_json(self) -> Path:
+        return self.path / "manifest.json"
+
+    def __enter__(self) -> "RunFolder":
+        self._check_or_create()
+        self._lock.acquire()
+        try:
+            # Only the holder of the lock may judge which temporary files are forgotten ones.
+            with explained_write_errors(self.path):
+                remove_forgotten_temporaries(self.path)
+            self._manifest = self._read_manifest()
+            self._manifest["command"] = self._command
+            self._save()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def _check_or_create(self) -> None:
+        with explained_write_errors(self.path):
+            if self.path.exists() and not self.path.is_dir():
+                raise UsageError(f"{self.path} is not a folder. Name another place with --output DIR.")
+            self.path.mkdir(parents=True, exist_ok=True)
+            foreign = any(not item.name.startswith(_OURS) for item in self.path.iterdir())
+        if foreign and not self.manifest_json.is_file():
+            raise UsageError(
+                f"{self.path} is not empty and not a run folder (it has no manifest.json). "
+                "Nothing was changed there; name a new folder with --output DIR."
+            )
+
+    def _read_manifest(self) -> dict[str, Any]:
+        if not self.manifest_json.exists():
+            return {
+                "format": _FORMAT,
+                "created_utc": _now_utc(),
+                "versions": {},
+                "command": [],
+                "stages": {},
+            }
+        advice = f"Choose another folder with --output DIR, or delete {self.manifest_json} to start again."
+        try:
+            manifest = read_json(self.manifest_json)
+        except (ValueError, OSError) as error:
+            raise UsageError(f"the run folder cannot be opened: {error}. {advice}") from error
+        stages = manifest.get("stages") if isinstance(manifest, dict) else None
+        if not isinstance(stages, dict) or not all(isinstance(entry, dict) for entry in stages.values()):
+            raise UsageError(f"{self.manifest_json} is not a manifest of deblurgs. {advice}")
+        if not isinstance(manifest.get("format"), int) or manifest["format"] > _FORMAT:
+            raise UsageError(
+                f"{self.path} was written by a newer deblurgs (manifest format {manifest.get('format')!r}, "
+                f"this version reads up to {_FORMAT}). "
+                "Update deblurgs or choose another folder with --output DIR."
+            )
+        return manifest
+
+    def _save(self) -> None:
+        self._manifest["versions"] = {"python": python_version(), **package_versions(_VERSIONS)}
+        self._manifest["threads"] = num_threads()
+        write_json_atomic(self.manifest_json, self._manifest)
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """The manifest as it is on disk. Read only: stages write it."""
+        return self._manifest
+
+    def plan(
+        self,
+        name: str,
+        config: Mapping[str, Any] | Any,
+        *,
+        outputs: Sequence[Path] = (),
+        overwrite: bool = False,
+    ) -> StagePlan:
+        """Whether stage `name` has to work with this configuration; `outputs` must exist to count as done."""
+        entry = self._manifest["stages"].get(name)
+        if entry is None:
+            return StagePlan(True, "not done yet")
+        status = entry.get("status")
+        if status != StageStatus.DONE:
+            return StagePlan(True, f"the last attempt is {status}")
+        if overwrite:
+            return StagePlan(True, "--overwrite")
+        changed = changed_fields(entry.get("config"), plain_json(config))
+        if changed:
+            return StagePlan(True, "changed: " + "; ".join(changed))
+        missing = [path for path in outputs if not path.exists()]
+        if missing:
+            return StagePlan(True, "missing: " + ", ".join(str(path.name) for path in missing))
+        return StagePlan(False, "done")
+
+    def stage(
+        self,
+        name: str,
+        config: Mapping[str, Any] | Any,
+        work: Callable[[], _T],
+        *,
+        outputs: Sequence[Path] = (),
+        overwrite: bool = False,
+    ) -> _T | None:
+        """Run `work` unless this stage is done with the same configuration; returns its result or None.
+
+        config: dataclass or mapping of exactly what influences the stage's files. Its failure or interruption
+        is recorded in the manifest and the exception goes on. Later stages become outdated when it works.
+        """
+        plan = self.plan(name, config, outputs=outputs, overwrite=overwrite)
+        if not plan.needed:
+            self.log.info(f"{name}: already done")
+            return None
+        if name in self._manifest["stages"]:
+            self.log.info(f"{name}: repeated ({plan.reason})")
+        with self._recorded(name, config):
+            return work()
+
+    @contextmanager
+    def _recorded(self, name: str, config: Mapping[str, Any] | Any) -> Iterator[None]:
+        settings = plain_json(config)
+        entry: dict[str, Any] = {
+            "status": StageStatus.RUNNING,
+            "started_utc": _now_utc(),
+            "deblurgs": __version__,
+            "fingerprint": fingerprint(settings),
+            "config": settings,
+        }
+        self._manifest["stages"][name] = entry
+        self._mark_later_outdated(name)
+        self._save()
+        # Monotonic, because the wall clock may be set back while a stage works.
+        started, memory, heard = time.monotonic(), PeakMemory(), len(self.log.warnings)
+        try:
+            yield
+            entry["status"] = StageStatus.DONE
+        except KeyboardInterrupt:
+            entry["status"] = StageStatus.INTERRUPTED
+            raise
+        except BaseException as error:
+            entry["status"] = StageStatus.FAILED
+            entry["error"] = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            entry["seconds"] = round(time.monotonic() - started, 3)
+            entry["peak_memory_mb"] = round(memory.own_mb(), 1)
+            entry["peak_child_memory_mb"] = round(memory.children_mb(), 1)
+            entry["warnings"] = self.log.warnings[heard:]
+            self._save_after(entry)
+
+    def _save_after(self, entry: Mapping[str, Any]) -> None:
+        try:
+            self._save()
+        except Exception as error:
+            # When the stage itself failed (often for the same full disk) its own error is the one to show.
+            if entry["status"] == StageStatus.DONE:
+                raise
+            self.log.warn(f"the manifest could not be updated: {error}")
+
+    def _mark_later_outdated(self, name: str) -> None:
+        if name not in STAGES:
+            return
+        for later in STAGES[STAGES.index(name) + 1 :]:
+            entry = self._manifest["stages"].get(later)
+            if entry is not None:
+                entry["status"] = StageStatus.OUTDATED
+
+    def require_done(self, name: str, command: str) -> None:
+        """Raise UsageError, naming the `command` to run first, unless stage `name` is done."""
+        status = self._manifest["stages"].get(name, {}).get("status", "not done yet")
+        if status != StageStatus.DONE:
+            raise UsageError(
+                f"{self.path}: the stage {name!r} is {status}. Run  deblurgs {command} {self.path}  first."
+            )
+
+    def metrics(self, *, append: bool = True) -> JsonLines:
+        """metrics.jsonl, opened for one JSON object per line."""
+        return JsonLines(self.metrics_jsonl, append=append)
+
+
+def fingerprint(config: Any) -> str:
+    """SHA-256 of the configuration as canonical JSON: equal for equal settings on every machine."""
+    text = json.dumps(plain_json(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def changed_fields(before: Any, after: Any, prefix: str = "") -> list[str]:
+    """The fields in which two JSON configurations differ, as "name: old -> new" with dotted names."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        changes: list[str] = []
+        for key in sorted({*before, *after}):
+            name = f"{prefix}.{key}" if prefix else str(key)
+            if key not in before:
+                changes.append(f"{name}: unset -> {after[key]!r}")
+            elif key not in after:
+                changes.append(f"{name}: {before[key]!r} -> unset")
+            else:
+                changes += changed_fields(before[key], after[key], name)
+        return changes
+    return [] if before == after else [f"{prefix or 'config'}: {before!r} -> {after!r}"]
+
+
+def _now_utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

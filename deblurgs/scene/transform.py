@@ -79,13 +79,13 @@ class Similarity:
 
     def apply_camera_from_world(self, camera_from_world: Array) -> Array:
         """camera_from_old [...,4,4] -> camera_from_new [...,4,4], rigid again: every image stays the same."""
-        # x_camera_new = scale * x_camera_old, so with x_old = R^T (x_new - t) / scale:
-        # x_camera_new = R_c R^T x_new + (scale t_c - R_c R^T t).
-        rotation = camera_from_world[..., :3, :3] @ _like(self.rotation.T, camera_from_world)
-        shift = self.scale * camera_from_world[..., :3, 3] - rotation @ _like(self.translation, rotation)
-        new = _copy(camera_from_world)
-        new[..., :3, :3], new[..., :3, 3] = rotation, shift
-        return new
+        inverse = self.inverse()
+        old_from_new = np.eye(4)
+        old_from_new[:3, :3] = inverse.scale * inverse.rotation
+        old_from_new[:3, 3] = inverse.translation
+        # The camera's own coordinates grow with the world, which cancels the scale in the rotation part.
+        units = np.diag([self.scale, self.scale, self.scale, 1.0])
+        return _like(units, camera_from_world) @ camera_from_world @ _like(old_from_new, camera_from_world)
 
     def apply_gaussians(self, quats: torch.Tensor, scales: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Orientations [N,4] wxyz (any non-zero length; unit on return) and standard deviations [N,3] of
@@ -162,10 +162,6 @@ def _like(values: Float64, like: Array) -> Array:
     if isinstance(like, torch.Tensor):
         return torch.tensor(values, dtype=like.dtype, device=like.device)
     return values.astype(like.dtype)
-
-
-def _copy(array: Array) -> Array:
-    return array.clone() if isinstance(array, torch.Tensor) else array.copy()
 
 
 def _centres(camera_from_world: Float64) -> Float64:

@@ -1,0 +1,156 @@
+"""All settings. A field's docstring is its help text; `preset(name)` gives the named starting points.
+
+Nothing here imports torch: `deblurgs --help` must stay fast. Saved as JSON with only what differs from the preset.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+PresetName = Literal["fast", "default", "best"]
+TrajectoryKind = Literal["static", "linear", "cubic", "bezier"]
+DensityStrategy = Literal["mcmc", "annealed"]
+
+
+@dataclass(frozen=True)
+class TrajectoryConfig:
+    kind: TrajectoryKind = "bezier"
+    """Curve of the camera during one exposure. `static` is one pose per frame: plain splats."""
+    num_knots: int = 4
+    """Control knots per exposure (2 or more; `linear` with 2 is a straight line)."""
+    start_spread: float = 4e-3
+    """Standard deviation of the knots at the start, in radians and units of the median scene depth. It breaks the
+    forward/backward symmetry of an exposure."""
+    lr: float = 5e-3
+    """Learning rate of the knots at the start (rotation in radians, translation in median scene depths)."""
+    lr_end: float = 1e-4
+    """Learning rate of the knots at the end; exponential in between."""
+    start_step: int = 50
+    """Knots are held fixed for this many steps while the first Gaussians settle."""
+    smoothness: float = 1e-2
+    """Weight of the temporal smoothness loss: squared second differences of the knots, in pixels."""
+    min_views: int = 3
+    """Fewest virtual views of one exposure."""
+    max_views: int = 15
+    """Most virtual views of one exposure."""
+    px_per_view: float = 1.8
+    """Path length in pixels that one more virtual view covers."""
+
+
+@dataclass(frozen=True)
+class DensityConfig:
+    strategy: DensityStrategy = "mcmc"
+    """`mcmc` relocates dead Gaussians and grows to the cap; `annealed` splits by a falling gradient threshold."""
+    max_gaussians: int = 30_000
+    """Hard cap on the number of Gaussians."""
+    every: int = 60
+    """Steps between two rounds of density control."""
+    growth: float = 0.25
+    """Largest relative growth per round."""
+    until: float = 0.8
+    """Share of all steps after which the number of Gaussians stays fixed."""
+    noise: float = 0.0
+    """Strength of the positional exploration noise of `mcmc` (0 = off), relative to the position learning rate."""
+    min_opacity: float = 0.005
+    """Gaussians below this opacity count as dead."""
+    threshold_start: float = 4e-4
+    """`annealed`: screen gradient above which a Gaussian is split at the start (normalised image coordinates)."""
+    threshold_end: float = 2e-4
+    """`annealed`: the same at the end; exponential in between."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    scales: tuple[float, ...] = (0.25, 0.5, 1.0)
+    """Image scales from coarse to fine, relative to the training size."""
+    steps: tuple[int, ...] = (800, 1000, 1000)
+    """Optimisation steps at each scale."""
+    downscale: float = 1.0
+    """Train on frames reduced by this factor. Sharp frames are still rendered at full input size."""
+    max_side: int = 960
+    """Largest side of the training images in pixels; larger ones are reduced further."""
+    sh_degree: int = 2
+    """Spherical harmonics degree of view-dependent colour, 0 to 3."""
+    ssim_weight: float = 0.2
+    """Weight of D-SSIM; L1 gets the rest."""
+    opacity_reg: float = 0.01
+    """Weight of the mean opacity (keeps Gaussians ready for relocation)."""
+    scale_reg: float = 0.01
+    """Weight of the mean scale."""
+    means_lr: float = 1.6e-3
+    """Learning rate of positions at the start, in median scene depths."""
+    means_lr_end: float = 5e-5
+    """Learning rate of positions at the end; exponential in between."""
+    scales_lr: float = 5e-3
+    """Learning rate of log scales."""
+    opacities_lr: float = 5e-2
+    """Learning rate of opacity logits."""
+    colors_lr: float = 2.5e-3
+    """Learning rate of base colours; higher harmonics get 1/15 of it."""
+    quats_lr: float = 1e-3
+    """Learning rate of quaternions."""
+    antialiased: bool = False
+    """Train with the 2-D Mip filter. The PLY is then tagged, and viewers that ignore the tag show it slightly off."""
+    seed: int = 0
+    """Seed of every random choice. Equal seeds give equal results on the CPU for any number of threads."""
+    trajectory: TrajectoryConfig = field(default_factory=TrajectoryConfig)
+    density: DensityConfig = field(default_factory=DensityConfig)
+
+    @property
+    def total_steps(self) -> int:
+        return sum(self.steps)
+
+
+def preset(name: PresetName) -> TrainConfig:
+    """The named starting points of `--preset`: fast (about a minute), default (minutes), best (as long as it helps)."""
+    if name == "fast":
+        return TrainConfig(
+            downscale=2.0, max_side=480, scales=(0.5, 1.0), steps=(800, 800),
+            density=DensityConfig(max_gaussians=20_000),
+        )  # fmt: skip
+    if name == "best":
+        return TrainConfig(
+            max_side=1920, steps=(1500, 3000, 6000), sh_degree=3, density=DensityConfig(max_gaussians=120_000),
+        )  # fmt: skip
+    return TrainConfig()
+
+
+def to_dict(config: Any, base: Any | None = None) -> dict[str, Any]:
+    """Fields of a config dataclass as plain JSON data; with `base` only those that differ from it."""
+    out: dict[str, Any] = {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        other = getattr(base, f.name) if base is not None else None
+        if dataclasses.is_dataclass(value):
+            nested = to_dict(value, other)
+            if nested or base is None:
+                out[f.name] = nested
+        elif base is None or value != other:
+            out[f.name] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+def from_dict(base: T, data: dict[str, Any]) -> T:
+    """`base` with the fields of `data` replaced. Raises ValueError for unknown fields or wrong types."""
+    changes: dict[str, Any] = {}
+    fields = {f.name: f for f in dataclasses.fields(base)}  # type: ignore[arg-type]
+    for key, value in data.items():
+        if key not in fields:
+            raise ValueError(f"unknown setting {key!r}; known: {', '.join(sorted(fields))}")
+        current = getattr(base, key)
+        if dataclasses.is_dataclass(current):
+            if not isinstance(value, dict):
+                raise ValueError(f"setting {key!r} must be an object, not {json.dumps(value)}")
+            changes[key] = from_dict(current, value)
+        elif isinstance(current, tuple) and isinstance(value, list):
+            changes[key] = tuple(value)
+        elif isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
+            changes[key] = float(value)
+        elif isinstance(value, type(current)):
+            changes[key] = value
+        else:
+            raise ValueError(f"setting {key!r} must be a {type(current).__name__}, not {json.dumps(value)}")
+    return dataclasses.replace(base, **changes)  # type: ignore[type-var]

@@ -1,0 +1,181 @@
+"""The evaluation protocol: two named tasks, three named columns, every method treated the same.
+
+Tasks: *novel* (a held-out sharp view) and *deblurring* (a training frame's mid-exposure against its sharp twin).
+Columns: *raw* (the pose as SfM gives it, or as training left it), *aligned* (after one similarity between the SfM poses
+and the refined trajectories, because joint optimisation may move the scene as a whole), *refined* (each pose refined on
+its own reference with the Gaussians frozen). For deblurring raw and aligned are equal by nature: the frame is rendered
+at the pose that the trajectory itself has at mid-exposure, which no similarity of the whole scene changes.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deblurgs.config import TrainConfig
+from deblurgs.errors import UsageError
+from deblurgs.evaluate.refine import refine_pose, sharp_image
+from deblurgs.log import Log
+from deblurgs.machine import PeakMemory
+from deblurgs.math.metrics import psnr, ssim
+from deblurgs.scene.camera import Camera
+from deblurgs.train.data import TrainingSet, pyramid_level, training_camera
+from deblurgs.train.loop import TrainedScene, train
+
+Method = Literal["plain", "deblurgs"]
+Task = Literal["novel", "deblurring"]
+Column = Literal["raw", "aligned", "refined"]
+COLUMNS: tuple[Column, ...] = ("raw", "aligned", "refined")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A sharp photo to compare with, full size. pose: camera_from_world [4,4], scene frame, novel views only."""
+
+    name: str
+    image: Tensor
+    camera: Camera
+    pose: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationScene:
+    """What one evaluation needs. `training` never holds a held-out image; `check_hold_out` proves it."""
+
+    name: str
+    sfm: str
+    training: TrainingSet
+    novel: list[Reference] = field(default_factory=list)
+    twins: list[Reference] = field(default_factory=list)
+
+
+@dataclass
+class Row:
+    """One line of the table: means over the views of one task, one method, one seed."""
+
+    method: Method
+    task: Task
+    seed: int
+    size: tuple[int, int]
+    columns: dict[Column, dict[str, float]]
+    views: dict[str, dict[str, float]]
+    train_seconds: float
+    peak_mb: float
+    num_gaussians: int
+
+    def as_json(self) -> dict[str, Any]:
+        data = dataclasses.asdict(self)
+        data.update(data.pop("columns"))
+        data["size"] = list(self.size)
+        return data
+
+
+Picture = Callable[[str, Tensor], None]
+
+
+def method_config(method: Method, config: TrainConfig) -> TrainConfig:
+    """`plain` differs in one thing only: one refined pose per frame instead of a path, hence one virtual view."""
+    if method == "deblurgs":
+        return config
+    return dataclasses.replace(
+        config, trajectory=dataclasses.replace(config.trajectory, kind="static", num_knots=1)
+    )
+
+
+def check_hold_out(scene: EvaluationScene) -> None:
+    """Raise UsageError when a held-out view's name or pixels are among the training frames."""
+    names = set(scene.training.names)
+    pixels = {image.numpy().tobytes() for image in scene.training.images}
+    for view in scene.novel:
+        if view.name in names or view.image.numpy().tobytes() in pixels:
+            raise UsageError(
+                f"held-out view {view.name} is among the training frames of {scene.name}: nothing is measured"
+            )
+
+
+def evaluate(
+    scene: EvaluationScene,
+    config: TrainConfig,
+    methods: tuple[Method, ...],
+    seeds: tuple[int, ...],
+    log: Log,
+    *,
+    picture: Picture | None = None,
+    on_rows: Callable[[list[Row]], None] | None = None,
+) -> list[Row]:
+    """Train every method with every seed on the blurred frames and score it. `picture` receives the refined renders."""
+    check_hold_out(scene)
+    if not scene.novel and not scene.twins:
+        raise UsageError(
+            f"{scene.name} has neither held-out sharp views nor sharp twins, so there is nothing to compare with. "
+            "Use `deblurgs run` for captures without ground truth."
+        )
+    rows: list[Row] = []
+    for seed in seeds:
+        for method in methods:
+            log.info(f"{scene.name}: {method}, seed {seed}")
+            settings = dataclasses.replace(method_config(method, config), seed=seed)
+            memory = PeakMemory()
+            trained = train(scene.training, settings, log)
+            peak = memory.own_mb()
+            for task, views in (("novel", scene.novel), ("deblurring", scene.twins)):
+                if views:
+                    keep = (lambda n, i, m=method, s=seed: picture(f"{m}-{s}-{n}", i)) if picture else None
+                    rows.append(_score(scene, trained, method, task, seed, views, peak, keep))
+            if on_rows:
+                on_rows(rows)
+    return rows
+
+
+def _score(
+    scene: EvaluationScene,
+    trained: TrainedScene,
+    method: Method,
+    task: Task,
+    seed: int,
+    views: list[Reference],
+    peak_mb: float,
+    picture: Picture | None,
+) -> Row:
+    drift = trained.frame_drift()
+    with torch.no_grad():
+        mid = dict(zip(scene.training.names, trained.trajectory.all_at(0.5), strict=True))
+    per_view: dict[str, dict[str, float]] = {}
+    scores: dict[Column, list[tuple[float, float]]] = {c: [] for c in COLUMNS}
+    size = (0, 0)
+    for view in views:
+        camera = training_camera(view.camera, trained.config)
+        size = (camera.width, camera.height)
+        target = pyramid_level([view.image], [view.camera], camera.width / view.camera.width).images[0]
+        if view.pose is None:
+            raw = aligned = mid[view.name]
+        else:
+            raw = view.pose
+            moved = drift.apply_camera_from_world(view.pose.double().numpy())
+            aligned = torch.from_numpy(np.ascontiguousarray(moved)).float()
+        g, aa = trained.gaussians, trained.config.antialiased
+        refined = refine_pose(g, aligned, camera, target, antialiased=aa)
+        line: dict[str, float] = {}
+        for column, pose in zip(COLUMNS, (raw, aligned, refined), strict=True):
+            image = sharp_image(g, pose, camera, antialiased=aa)
+            score = (float(psnr(image, target)), float(ssim(image, target)))
+            scores[column].append(score)
+            line[f"{column}_psnr"] = round(score[0], 3)
+            if column == "refined" and picture:
+                picture(f"{task}-{view.name}", torch.cat([image, target], dim=1))
+        per_view[view.name] = line
+    columns = {
+        column: {
+            "psnr": round(sum(p for p, _ in values) / len(values), 3),
+            "ssim": round(sum(s for _, s in values) / len(values), 4),
+        }
+        for column, values in scores.items()
+    }
+    return Row(
+        method, task, seed, size, columns, per_view, round(trained.seconds, 1), round(peak_mb, 1),
+        trained.gaussians.num_gaussians,
+    )  # fmt: skip

@@ -1,0 +1,68 @@
+"""Per-view pose refinement with frozen Gaussians: the third column of the protocol, equal for every method."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deblurgs.math.lie import se3_exp
+from deblurgs.raster.api import rasterize
+from deblurgs.scene.camera import Camera
+from deblurgs.scene.gaussians import Gaussians
+from deblurgs.train.data import pyramid_level
+from deblurgs.train.losses import photometric_loss
+from deblurgs.train.optimizer import exponential
+
+
+@dataclass(frozen=True)
+class RefineSettings:
+    """Fixed for all methods and scenes: changing any of them changes every number of the refined column."""
+
+    scales: tuple[float, ...] = (0.25, 0.5, 1.0)
+    steps: tuple[int, ...] = (60, 60, 120)
+    lr: float = 5e-3
+    lr_end: float = 1e-4
+    ssim_weight: float = 0.2
+
+
+@torch.no_grad()
+def sharp_image(
+    gaussians: Gaussians, camera_from_world: Tensor, camera: Camera, *, antialiased: bool
+) -> Tensor:
+    """One sharp view [H,W,3], encoded and clamped to [0,1]."""
+    return _render(gaussians, camera_from_world, camera, antialiased).clamp(0.0, 1.0)
+
+
+def refine_pose(
+    gaussians: Gaussians,
+    camera_from_world: Tensor,
+    camera: Camera,
+    target: Tensor,
+    *,
+    antialiased: bool,
+    settings: RefineSettings | None = None,
+) -> Tensor:
+    """The pose [4,4] near the given one whose sharp render matches `target` [H,W,3] best; Gaussians stay fixed."""
+    s = settings or RefineSettings()
+    frozen = Gaussians(**gaussians.tensors())
+    frozen.requires_grad_(False)
+    xi = torch.zeros(6, requires_grad=True)
+    adam = torch.optim.Adam([xi], betas=(0.9, 0.99))
+    total, done = sum(s.steps), 0
+    for factor, steps in zip(s.scales, s.steps, strict=True):
+        level = pyramid_level([target], [camera], factor)
+        for _ in range(steps):
+            adam.param_groups[0]["lr"] = exponential(s.lr, s.lr_end, done / total)
+            image = _render(frozen, se3_exp(-xi) @ camera_from_world, level.cameras[0], antialiased)
+            loss = photometric_loss(image, level.images[0], ssim_weight=s.ssim_weight, encode_srgb=False)
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            done += 1
+    return (se3_exp(-xi) @ camera_from_world).detach()
+
+
+def _render(g: Gaussians, pose: Tensor, camera: Camera, antialiased: bool) -> Tensor:
+    return rasterize(
+        g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, pose, camera, antialiased=antialiased
+    ).image

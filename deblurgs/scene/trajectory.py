@@ -1,0 +1,107 @@
+"""The camera's path during every exposure, as knots that are deltas on the SfM pose.
+
+world_from_camera(u) = world_from_camera_sfm * exp(xi(u)),   xi(u) = sum_k basis_k(u) * knot_k,   u in [0, 1],
+
+with tangents (v, omega) in the camera's own axes: right-multiplied on the pose, so that a knot does not depend on
+where the world's origin lies, and the logarithm is never taken near pi. Bezier in se(3) as DeblurGS
+(arXiv 2404.11358, section 3.2), but relative to the SfM pose; linear and cubic B-spline as BAD-NeRF (2211.12853).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from deblurgs.math.lie import se3_exp
+from deblurgs.math.spline import basis
+from deblurgs.scene.camera import Camera
+
+
+class Trajectory(nn.Module):
+    """Paths of F frames. Parameter `knots` [F,K,6]; buffer `camera_from_world_sfm` [F,4,4].
+
+    kind "static" has a single knot: one pose per frame, as plain splatting with pose refinement uses.
+    """
+
+    knots: nn.Parameter
+    camera_from_world_sfm: Tensor
+
+    def __init__(
+        self,
+        camera_from_world: Tensor,
+        kind: str,
+        num_knots: int,
+        *,
+        start_spread: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if kind != "static" and num_knots < 2:
+            raise ValueError(f"a {kind} trajectory needs at least 2 knots, not {num_knots}")
+        self.kind = kind
+        num_frames = camera_from_world.shape[0]
+        shape = (num_frames, 1 if kind == "static" else num_knots, 6)
+        spread = torch.randn(shape, generator=generator).double() * start_spread
+        # The spread must not move the frame as a whole: only the shape of the path is unknown at the start.
+        spread = spread - spread.mean(dim=1, keepdim=True)
+        self.knots = nn.Parameter(spread.to(camera_from_world.dtype))
+        self.register_buffer("camera_from_world_sfm", camera_from_world.clone())
+
+    @property
+    def num_frames(self) -> int:
+        return self.knots.shape[0]
+
+    @property
+    def num_knots(self) -> int:
+        return self.knots.shape[1]
+
+    def tangents(self, frame_idx: Tensor, u: Tensor) -> Tensor:
+        """xi(u): frame_idx [F'], u [V] -> [F',V,6]."""
+        knots = self.knots[frame_idx]  # [F',K,6]
+        if self.kind == "static":
+            return knots.expand(-1, u.shape[0], -1)
+        return basis(self.kind, self.num_knots, u).to(knots.dtype) @ knots  # [V,K] @ [F',K,6]
+
+    def forward(self, frame_idx: Tensor, u: Tensor) -> Tensor:
+        """camera_from_world of the frames at the positions u inside their exposures: [F'], [V] -> [F',V,4,4]."""
+        # camera_from_world = exp(xi)^-1 * camera_from_world_sfm, and exp(xi)^-1 = exp(-xi).
+        return se3_exp(-self.tangents(frame_idx, u)) @ self.camera_from_world_sfm[frame_idx][:, None]
+
+    def all_at(self, u: float) -> Tensor:
+        """camera_from_world of every frame at one position of the exposure: [F,4,4]. 0.5 is the sharp pose."""
+        frames = torch.arange(self.num_frames)
+        return self(frames, torch.tensor([u], dtype=self.knots.dtype))[:, 0]
+
+    def knot_poses(self, frame: int) -> Tensor:
+        """camera_from_world at the knots of one frame, [K,4,4]; only `linear` passes through all of them."""
+        return se3_exp(-self.knots[frame]) @ self.camera_from_world_sfm[frame]
+
+    def mean_poses(self) -> Tensor:
+        """camera_from_world at the mean tangent over the exposure, [F,4,4]: where a blurred photo seems taken from."""
+        u = (torch.arange(16, dtype=self.knots.dtype) + 0.5) / 16
+        mean = self.tangents(torch.arange(self.num_frames), u).mean(dim=1)  # [F,6]
+        return se3_exp(-mean) @ self.camera_from_world_sfm
+
+
+def path_length_px(poses: Tensor, cameras: list[Camera], depths: Tensor) -> Tensor:
+    """Length in pixels of the path that image points take during an exposure; the longest over a 3x3 grid of points.
+
+    poses [F,U,4,4] camera_from_world along each exposure in order of u, depths [F] typical scene depth -> [F].
+    """
+    num_frames, num_samples = poses.shape[:2]
+    middle = poses[:, num_samples // 2]  # [F,4,4]
+    grid = torch.tensor([0.05, 0.5, 0.95], dtype=poses.dtype)
+    gy, gx = torch.meshgrid(grid, grid, indexing="ij")
+    intrinsics = torch.tensor(
+        [[c.fx, c.fy, c.cx, c.cy, c.width, c.height] for c in cameras], dtype=poses.dtype
+    )
+    fx, fy, cx, cy, width, height = intrinsics.T[..., None]  # each [F,1]
+    x = (gx.reshape(1, -1) * width - cx) / fx
+    y = (gy.reshape(1, -1) * height - cy) / fy
+    z = depths[:, None].to(poses.dtype).expand_as(x)
+    points = torch.stack([x * z, y * z, z], dim=-1)  # [F,9,3] in the middle camera
+    rotation, translation = middle[:, :3, :3], middle[:, :3, 3]
+    world = torch.einsum("fji,fpj->fpi", rotation, points - translation[:, None])  # R^T (x - t)
+    moved = torch.einsum("fuij,fpj->fupi", poses[:, :, :3, :3], world) + poses[:, :, None, :3, 3]
+    depth = moved[..., 2].clamp_min(1e-6)
+    px = torch.stack([fx[:, None] * moved[..., 0] / depth, fy[:, None] * moved[..., 1] / depth], dim=-1)
+    length = (px[:, 1:] - px[:, :-1]).norm(dim=-1).sum(dim=1)  # [F,9]
+    return length.amax(dim=1) if num_samples > 1 else poses.new_zeros(num_frames)

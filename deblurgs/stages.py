@@ -1,0 +1,312 @@
+"""The stages of a run. Each reads files of the run folder, writes files into it, and can be repeated on its own.
+
+process (capture, sfm) -> train -> render (pictures, video, PLY). `eval` uses the first and its own training.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deblurgs.config import TrainConfig, to_dict
+from deblurgs.errors import UsageError
+from deblurgs.log import Log
+from deblurgs.run import RunFolder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deblurgs.capture.source import Capture
+    from deblurgs.evaluate.protocol import Method, Row
+    from deblurgs.scene.transform import Similarity
+    from deblurgs.sfm.model import SparseModel
+    from deblurgs.train.data import TrainingSet
+    from deblurgs.train.loop import TrainedScene
+
+SCENE_FILE = "scene.safetensors"
+
+
+@dataclass(frozen=True)
+class ProcessConfig:
+    """What decides which frames and poses come out of `process`."""
+
+    max_frames: int | None = None
+    """Most frames to use; default 60 from a video, 300 from a folder."""
+    max_pixels: int = 200_000_000
+    """Refuse images with more pixels than this."""
+    own_sfm: bool = False
+    """Estimate poses from the blurry frames even when the source brings a camera model."""
+
+
+def process(
+    run: RunFolder, source: Path, config: ProcessConfig, log: Log, *, overwrite: bool = False
+) -> None:
+    """User files -> upright frames and camera poses."""
+    from deblurgs.capture.source import ingest, load_capture
+    from deblurgs.sfm.ladder import run_sfm
+
+    # The source is part of the fingerprint: another video in the same run folder must not meet old frames.
+    stat = source.stat() if source.exists() else None
+    identity = {
+        "source": source.name,
+        "bytes": stat.st_size if stat and source.is_file() else None,
+        "modified_ns": stat.st_mtime_ns if stat and source.is_file() else None,
+    }
+    run.stage(
+        "capture",
+        {**identity, "max_frames": config.max_frames, "max_pixels": config.max_pixels},
+        lambda: ingest(source, run.path, max_frames=config.max_frames, max_pixels=config.max_pixels, log=log),
+        outputs=[run.frames_json], overwrite=overwrite,
+    )  # fmt: skip
+    capture = load_capture(run.path)
+    given_model = None if config.own_sfm else capture.given_model
+    given_poses = None if config.own_sfm else capture.given_poses
+    run.stage(
+        "sfm",
+        {"own_sfm": config.own_sfm, "given": bool(given_model or given_poses)},
+        lambda: run_sfm(capture.frames, run.sfm, given_model=given_model, given_poses=given_poses, log=log),
+        outputs=[run.sfm / "model.npz"], overwrite=overwrite,
+    )  # fmt: skip
+
+
+def training_set(model: "SparseModel") -> "TrainingSet":
+    """The SfM result as training wants it: pixels in memory, poses and points in the scene frame."""
+    import torch
+
+    from deblurgs.capture.image import read_rgb
+    from deblurgs.train.data import TrainingSet, as_tensor, normalised
+
+    similarity, depths = normalised(model.camera_from_world, model.points, list(model.observations))
+    return TrainingSet(
+        names=list(model.names),
+        images=[as_tensor(read_rgb(path)) for path in model.image_paths],
+        cameras=list(model.cameras),
+        camera_from_world=as_tensor(similarity.apply_camera_from_world(model.camera_from_world)),
+        points=as_tensor(similarity.apply_points(model.points)),
+        colors=torch.from_numpy(model.colors).float() / 255.0,
+        depths=as_tensor(depths),
+        scene_from_sfm=similarity,
+    )
+
+
+def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = False) -> None:
+    """Frames and poses -> Gaussians and trajectories."""
+    from deblurgs.sfm.model import load_model
+
+    run.require_done("sfm", "process")
+
+    def work() -> None:
+        from deblurgs.train.checkpoint import save_scene
+        from deblurgs.train.loop import train as optimise
+
+        data = training_set(load_model(run.sfm))
+        with run.metrics(append=False) as metrics:
+            scene = optimise(data, config, log, metrics.write)
+        run.checkpoint.mkdir(exist_ok=True)
+        save_scene(run.checkpoint / SCENE_FILE, scene, data.names, data.scene_from_sfm)
+
+    run.stage("train", config, work, outputs=[run.checkpoint / SCENE_FILE], overwrite=overwrite)
+
+
+def render(run: RunFolder, log: Log, *, overwrite: bool = False) -> None:
+    """Gaussians and trajectories -> sharp and re-blurred frames, contact sheet, video, trajectories."""
+    from deblurgs.capture.source import load_capture
+    from deblurgs.sfm.model import load_model
+    from deblurgs.train.checkpoint import load_scene
+
+    run.require_done("train", "train")
+
+    def pictures() -> None:
+        scene, names, _ = load_scene(run.checkpoint / SCENE_FILE)
+        _write_frames(run, scene, names, load_model(run.sfm), load_capture(run.path), log)
+
+    run.stage("render", {}, pictures, outputs=[run.sharp, run.renders / "compare.jpg"], overwrite=overwrite)
+
+    def files() -> None:
+        scene, names, scene_from_sfm = load_scene(run.checkpoint / SCENE_FILE)
+        write_scene(run, scene, names, scene_from_sfm, log)
+
+    run.stage(
+        "export", {}, files, outputs=[run.export / "scene.ply", run.trajectories_json], overwrite=overwrite
+    )
+
+
+def _write_frames(
+    run: RunFolder,
+    scene: "TrainedScene",
+    names: list[str],
+    model: "SparseModel",
+    capture: "Capture",
+    log: Log,
+) -> None:
+    from deblurgs.capture.image import read_rgb, write_png
+    from deblurgs.export.contact_sheet import compare_sheet
+    from deblurgs.render.render import reblurred_frame, sharp_frame
+
+    run.sharp.mkdir(parents=True, exist_ok=True)
+    run.reblur.mkdir(parents=True, exist_ok=True)
+    stems = unique_stems(names)
+    views = scene.num_views(model.cameras)
+    with log.progress("render", len(names)) as ticker:
+        for f, camera in enumerate(model.cameras):
+            write_png(run.sharp / f"{stems[f]}.png", sharp_frame(scene, f, camera).numpy())
+            write_png(run.reblur / f"{stems[f]}.png", reblurred_frame(scene, f, camera, views[f]).numpy())
+            ticker.update(f + 1)
+    rows = (
+        (names[f], read_rgb(model.image_paths[f]), read_rgb(run.sharp / f"{stems[f]}.png"))
+        for f in range(len(names))
+    )
+    compare_sheet(run.renders / "compare.jpg", rows, count=len(names))
+    for name, reason in model.failed:
+        log.warn(f"{name} has no sharp frame: {reason}")
+    if capture.kind == "video":
+        times = {frame.name: frame.time_s for frame in capture.frames}
+        _write_video(run, [stems[f] for f in range(len(names))], [times.get(n) for n in names], log)
+
+
+def _write_video(run: RunFolder, stems: list[str], times_s: list[float | None], log: Log) -> None:
+    """The sharp frames at the pace of the source: their mean rate, since chosen frames are not evenly spaced."""
+    from deblurgs.capture.image import read_rgb
+    from deblurgs.export.video import write_mp4
+
+    known = [t for t in times_s if t is not None]
+    span = max(known) - min(known) if len(known) > 1 else 0.0
+    fps = Fraction((len(known) - 1) / span).limit_denominator(1000) if span > 0 else Fraction(10)
+    frames = ((read_rgb(run.sharp / f"{stem}.png") * 255.0 + 0.5).astype("uint8") for stem in stems)
+    write_mp4(run.renders / "sharp.mp4", frames, fps)
+
+
+def unique_stems(names: list[str]) -> list[str]:
+    """File stems for outputs: the frame's own, with its suffix kept where two frames differ only in that."""
+    stems = [name.rsplit(".", 1)[0] for name in names]
+    return [s if stems.count(s) == 1 else n.replace(".", "_") for s, n in zip(stems, names, strict=True)]
+
+
+def write_scene(
+    run: RunFolder, scene: "TrainedScene", names: list[str], scene_from_sfm: "Similarity", log: Log
+) -> None:
+    """PLY and trajectories in the SfM's own world."""
+    import torch
+
+    from deblurgs.export.ply import SplatArrays, write_ply
+    from deblurgs.export.trajectories import FrameTrajectory, write_trajectories, write_tum
+    from deblurgs.scene.shutter import sample_exposure
+
+    # Joint optimisation may have moved the scene as a whole; exports live where the SfM cameras are.
+    sfm_from_scene = scene_from_sfm.inverse() @ scene.frame_drift().inverse()
+    moved = scene.gaussians.transformed(sfm_from_scene).tensors()
+    run.export.mkdir(exist_ok=True)
+    dropped = write_ply(
+        run.export / "scene.ply",
+        SplatArrays(
+            means=moved["means"].numpy(), quats_wxyz=moved["quats"].numpy(), log_scales=moved["log_scales"].numpy(),
+            logit_opacities=moved["logit_opacities"].numpy(), sh0=moved["sh0"][:, 0].numpy(), shN=moved["shN"].numpy(),
+        ),
+        antialiased=scene.config.antialiased,
+    )  # fmt: skip
+    if dropped:
+        log.warn(f"{dropped} Gaussians with non-finite numbers were left out of export/scene.ply")
+
+    def in_sfm(poses: "Tensor") -> list[list[list[float]]]:
+        return sfm_from_scene.apply_camera_from_world(poses.double().numpy()).tolist()
+
+    frames = []
+    views = scene.num_views(scene.training_cameras)
+    with torch.no_grad():
+        for f, name in enumerate(names):
+            u, weights = sample_exposure(views[f])
+            frames.append(
+                FrameTrajectory(
+                    name=name, kind=scene.trajectory.kind, knots=in_sfm(scene.trajectory.knot_poses(f)),
+                    u=u.tolist(), weights=weights.tolist(),
+                    camera_from_world=in_sfm(scene.trajectory(torch.tensor([f]), u)[0]),
+                    mid=in_sfm(scene.trajectory(torch.tensor([f]), torch.tensor([0.5]))[0])[0],
+                )
+            )  # fmt: skip
+    write_trajectories(run.trajectories_json, frames)
+    write_tum(run.export / "trajectory.tum", frames)
+
+
+def novel_path(
+    run: RunFolder, log: Log, *, seconds: float, fps: int, smoothing: float, overwrite: bool
+) -> Path:
+    """A calm video along the capture's viewpoints that no frame was taken from; -> renders/path.mp4."""
+    from deblurgs.export.video import write_mp4
+    from deblurgs.render.paths import smooth_path
+    from deblurgs.render.render import sharp_view
+    from deblurgs.sfm.model import load_model
+    from deblurgs.train.checkpoint import load_scene
+
+    run.require_done("train", "train")
+    target = run.renders / "path.mp4"
+    if target.exists() and not overwrite:
+        raise UsageError(f"{target} exists. Use --overwrite to render the path again.")
+    scene, _, _ = load_scene(run.checkpoint / SCENE_FILE)
+    camera = load_model(run.sfm).cameras[0]
+    import torch
+
+    with torch.no_grad():
+        mid = scene.trajectory.all_at(0.5)
+    poses = smooth_path(mid, max(2, round(seconds * fps)), smoothing=smoothing)
+    run.renders.mkdir(exist_ok=True)
+    with log.progress("path", len(poses)) as ticker:
+
+        def frames():
+            for i, pose in enumerate(poses):
+                ticker.update(i + 1)
+                yield (sharp_view(scene, pose, camera).numpy() * 255.0 + 0.5).astype("uint8")
+
+        write_mp4(target, frames(), Fraction(fps))
+    return target
+
+
+def save_config(run: RunFolder, preset_name: str, config: TrainConfig, base: TrainConfig) -> None:
+    """config.json: the preset and only what differs from it."""
+    from deblurgs.files import write_json_atomic
+
+    write_json_atomic(run.config_json, {"preset": preset_name, "train": to_dict(config, base)})
+
+
+def evaluate(
+    run: RunFolder,
+    source: Path,
+    config: TrainConfig,
+    log: Log,
+    *,
+    methods: "tuple[Method, ...]",
+    seeds: tuple[int, ...],
+    sfm: str,
+    json_path: Path | None,
+    overwrite: bool = False,
+) -> None:
+    """Measure `methods` on a scene with ground truth; prints the table, writes JSON and the refined renders."""
+    import imageio.v3 as iio
+    from rich.console import Console
+
+    from deblurgs.capture.source import load_capture
+    from deblurgs.evaluate import protocol, table
+    from deblurgs.evaluate.scenes import evaluation_scene
+    from deblurgs.files import write_json_atomic
+    from deblurgs.sfm.model import load_model
+
+    process(run, source, ProcessConfig(own_sfm=sfm == "own"), log, overwrite=overwrite)
+    capture, model = load_capture(run.path), load_model(run.sfm)
+    given = capture.given_model is not None or capture.given_poses is not None
+    if sfm == "given" and not given:
+        raise UsageError(f"{source} brings no camera model. Use --sfm own.")
+    label = "given" if given and sfm != "own" else "own"
+    scene = evaluation_scene(source.resolve().name, label, capture, model, training_set(model), run.sfm, log)
+
+    def save_picture(name: str, image: "Tensor") -> None:
+        folder = run.path / "eval"
+        folder.mkdir(exist_ok=True)
+        iio.imwrite(folder / f"{name.rsplit('.', 1)[0]}.png", (image.numpy() * 255.0 + 0.5).astype("uint8"))
+
+    def save_rows(rows: "list[Row]") -> None:
+        result = table.as_json(scene, rows, {"preset_config": to_dict(config), "failed": model.failed})
+        write_json_atomic(run.path / "eval.json", result)
+        if json_path is not None:
+            write_json_atomic(json_path, result)
+
+    rows = protocol.evaluate(scene, config, methods, seeds, log, picture=save_picture, on_rows=save_rows)
+    Console(width=130 if not log.quiet else None).print(table.as_table(scene, rows))

@@ -1,0 +1,93 @@
+"""What training needs to know, independent of where it came from: images, cameras, starting poses and points."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deblurgs.config import TrainConfig
+from deblurgs.math.color import downscale_linear
+from deblurgs.scene.camera import Camera
+from deblurgs.scene.transform import Similarity
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Blurred training frames at full input size, in the *scene* frame (median depth 1, see `normalised`).
+
+    images: F arrays [H,W,3] float32 encoded sRGB. cameras: one per frame. camera_from_world [F,4,4] float32: SfM.
+    points [P,3], colors [P,3] in [0,1]. depths [F]: median depth of the points each frame sees.
+    scene_from_sfm: the similarity applied to the SfM model; inverted at export.
+    Held-out images are never part of it.
+    """
+
+    names: list[str]
+    images: list[Tensor]
+    cameras: list[Camera]
+    camera_from_world: Tensor
+    points: Tensor
+    colors: Tensor
+    depths: Tensor
+    scene_from_sfm: Similarity
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.names)
+
+
+@dataclass
+class Pyramid:
+    """The training images at one working scale; smaller versions are averaged in linear light, as a sensor would."""
+
+    images: list[Tensor]
+    cameras: list[Camera]
+    masks: list[Tensor] = field(default_factory=list)
+
+
+def training_camera(camera: Camera, config: TrainConfig) -> Camera:
+    """The camera at training size: reduced by `downscale`, then until its longer side fits `max_side`."""
+    factor = min(1.0 / config.downscale, config.max_side / max(camera.width, camera.height), 1.0)
+    return scaled(camera, factor)
+
+
+def scaled(camera: Camera, factor: float) -> Camera:
+    return camera.resized(max(1, round(camera.width * factor)), max(1, round(camera.height * factor)))
+
+
+def pyramid_level(images: list[Tensor], cameras: list[Camera], factor: float) -> Pyramid:
+    """Images and cameras reduced by `factor` (1 = as they are)."""
+    level = Pyramid([], [])
+    for image, camera in zip(images, cameras, strict=True):
+        small = scaled(camera, factor)
+        same = (small.width, small.height) == (image.shape[1], image.shape[0])
+        level.images.append(
+            image if same else downscale_linear(image, small.width, small.height).contiguous()
+        )
+        level.cameras.append(small)
+    return level
+
+
+def normalised(
+    camera_from_world: np.ndarray,
+    points: np.ndarray,
+    observations: list[np.ndarray],
+) -> tuple[Similarity, np.ndarray]:
+    """The similarity scene_from_sfm that puts the median point at the origin and the median depth at 1, and depths [F].
+
+    One unit then means the same change in the picture for translation and rotation, so one learning rate serves both.
+    """
+    depths = np.empty(len(camera_from_world))
+    for f, pose in enumerate(camera_from_world):
+        seen = points[observations[f]] if len(observations[f]) else points
+        z = seen @ pose[2, :3] + pose[2, 3]
+        z = z[z > 0]
+        depths[f] = np.median(z) if len(z) else np.nan
+    depths = np.where(np.isfinite(depths), depths, np.nanmedian(depths))
+    scale = 1.0 / float(np.median(depths))
+    centre = np.median(points, axis=0)
+    return Similarity(scale, np.eye(3), -scale * centre), depths * scale
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

@@ -1,0 +1,102 @@
+"""Optimisers: Adam over Gaussians whose number changes, and Adam over per-frame knots that counts a frame's visits."""
+
+import torch
+from torch import Tensor, nn
+
+from deblurgs.config import TrainConfig
+from deblurgs.scene.gaussians import PARAMETERS, Gaussians
+
+
+class GaussianAdam:
+    """torch's fused Adam, one group per parameter kind; rows are dropped, copied and reset with the model."""
+
+    def __init__(self, gaussians: Gaussians, config: TrainConfig) -> None:
+        self.gaussians = gaussians
+        rates = {
+            "means": config.means_lr,
+            "quats": config.quats_lr,
+            "log_scales": config.scales_lr,
+            "logit_opacities": config.opacities_lr,
+            "sh0": config.colors_lr,
+            "shN": config.colors_lr / 15.0,
+        }
+        groups = [{"params": [getattr(gaussians, n)], "lr": rates[n], "name": n} for n in PARAMETERS]
+        self.adam = torch.optim.Adam(groups, betas=(0.9, 0.999), eps=1e-15, fused=True)
+
+    def set_means_lr(self, lr: float) -> None:
+        self.adam.param_groups[0]["lr"] = lr
+
+    def scale_lr(self, factor: float) -> None:
+        for group in self.adam.param_groups:
+            group["lr"] *= factor
+
+    def step(self) -> None:
+        self.adam.step()
+
+    def zero_grad(self) -> None:
+        self.adam.zero_grad(set_to_none=True)
+
+    @torch.no_grad()
+    def replace_rows(self, index: Tensor, new_rows: dict[str, Tensor], num_new: int) -> None:
+        """Keep rows `index` [M], append `new_rows` (num_new of each parameter); appended rows have no moments yet."""
+        for group in self.adam.param_groups:
+            name = group["name"]
+            old: nn.Parameter = group["params"][0]
+            state = self.adam.state.pop(old, {})
+            new = nn.Parameter(torch.cat([old.detach()[index], new_rows[name]]).contiguous())
+            for key in ("exp_avg", "exp_avg_sq"):
+                if key in state:
+                    moment: Tensor = state[key]
+                    state[key] = torch.cat([moment[index], moment.new_zeros(num_new, *moment.shape[1:])])
+            setattr(self.gaussians, name, new)
+            group["params"][0] = new
+            if state:
+                self.adam.state[new] = state
+
+    @torch.no_grad()
+    def reset_rows(self, index: Tensor, names: tuple[str, ...] = PARAMETERS) -> None:
+        """Forget the moments of some rows: their parameters were just set to something else."""
+        for group in self.adam.param_groups:
+            if group["name"] in names:
+                state = self.adam.state.get(group["params"][0], {})
+                for key in ("exp_avg", "exp_avg_sq"):
+                    if key in state:
+                        state[key][index] = 0.0
+
+
+class FrameAdam:
+    """Adam (Kingma & Ba 2015) over knots [F,K,6] where each step touches a few frames only.
+
+    Bias correction counts the visits of each frame: with a global count a rarely visited frame would make huge steps.
+    """
+
+    def __init__(
+        self, knots: nn.Parameter, betas: tuple[float, float] = (0.9, 0.99), eps: float = 1e-15
+    ) -> None:
+        self.knots, self.betas, self.eps = knots, betas, eps
+        self.visits = torch.zeros(knots.shape[0])
+        self.first = torch.zeros_like(knots)
+        self.second = torch.zeros_like(knots)
+
+    @torch.no_grad()
+    def step(self, frame: int, lr: float) -> None:
+        if self.knots.grad is None:
+            return
+        b1, b2 = self.betas
+        grad = self.knots.grad[frame]
+        self.visits[frame] += 1
+        n = float(self.visits[frame])
+        m, v = self.first[frame], self.second[frame]
+        m.mul_(b1).add_(grad, alpha=1 - b1)
+        v.mul_(b2).addcmul_(grad, grad, value=1 - b2)
+        m_hat = m / (1 - b1**n)
+        v_hat = v / (1 - b2**n)
+        self.knots[frame] -= lr * m_hat / (v_hat.sqrt() + self.eps)
+
+    def zero_grad(self) -> None:
+        self.knots.grad = None
+
+
+def exponential(start: float, end: float, progress: float) -> float:
+    """start at progress 0, end at progress 1, a straight line on a log scale in between."""
+    return start * (end / start) ** min(max(progress, 0.0), 1.0)

@@ -1,0 +1,110 @@
+import torch
+
+from deblurgs.config import DensityConfig, TrainConfig
+from deblurgs.raster.api import ScreenStatistics
+from deblurgs.scene.camera import Camera
+from deblurgs.scene.gaussians import PARAMETERS, Gaussians
+from deblurgs.train.density import AnnealedDensity, McmcDensity, shared_opacity_and_scale
+from deblurgs.train.optimizer import FrameAdam, GaussianAdam
+
+CAMERA = Camera(100, 80, 90.0, 90.0, 50.0, 40.0)
+
+
+def scene(num: int) -> tuple[Gaussians, GaussianAdam]:
+    generator = torch.Generator().manual_seed(0)
+    gaussians = Gaussians.from_points(
+        torch.randn(num, 3, generator=generator), torch.rand(num, 3), sh_degree=1
+    )
+    optimizer = GaussianAdam(gaussians, TrainConfig())
+    sum(getattr(gaussians, n).square().sum() for n in PARAMETERS).backward()  # type: ignore[union-attr]
+    optimizer.step()
+    optimizer.zero_grad()
+    return gaussians, optimizer
+
+
+def test_copies_render_what_the_original_rendered_at_its_centre() -> None:
+    """n coincident copies with opacity o' have alpha 1-(1-o')^n at the centre: the old opacity."""
+    opacity = torch.tensor([0.05, 0.5, 0.9, 0.99])
+    copies = torch.tensor([2, 3, 7, 51])
+    new, factor = shared_opacity_and_scale(opacity, copies)
+    assert torch.allclose(1 - (1 - new) ** copies, opacity, atol=1e-5)
+    assert ((factor > 0) & (factor <= 1)).all()
+
+
+def test_scale_factor_keeps_the_mass_of_two_copies() -> None:
+    """Integral over the plane of 1-(1-o' g)^2, g of width C, equals the integral of o g of width 1 along a line."""
+    opacity = torch.tensor([0.6])
+    new, factor = shared_opacity_and_scale(opacity, torch.tensor([2]))
+    x = torch.linspace(-12, 12, 20001, dtype=torch.float64)
+    alone = 0.6 * torch.exp(-0.5 * x**2)
+    copy = float(new) * torch.exp(-0.5 * (x / float(factor)) ** 2)
+    together = 1 - (1 - copy) ** 2
+    assert torch.allclose(together.sum(), alone.sum(), rtol=1e-4)
+
+
+def test_growth_respects_the_cap_and_keeps_optimizer_state_in_step() -> None:
+    gaussians, optimizer = scene(50)
+    density = McmcDensity(
+        DensityConfig(max_gaussians=70, every=1, growth=0.25),
+        gaussians,
+        optimizer,
+        100,
+        torch.Generator().manual_seed(0),
+    )
+    for step in range(1, 10):
+        density.after_step(step, None, CAMERA, 1e-3)
+        assert gaussians.num_gaussians <= 70
+    assert gaussians.num_gaussians == 70
+    for group in optimizer.adam.param_groups:
+        state = optimizer.adam.state[group["params"][0]]
+        assert state["exp_avg"].shape == group["params"][0].shape
+    gaussians.means.sum().backward()
+    optimizer.step()
+
+
+def test_dead_gaussians_move_to_living_ones() -> None:
+    gaussians, optimizer = scene(40)
+    with torch.no_grad():
+        gaussians.logit_opacities[:10] = -9.0
+        gaussians.means[:10] = 100.0
+    density = McmcDensity(
+        DensityConfig(max_gaussians=40, every=1), gaussians, optimizer, 100, torch.Generator().manual_seed(0)
+    )
+    density.after_step(1, None, CAMERA, 1e-3)
+    assert gaussians.num_gaussians == 40
+    assert gaussians.means.abs().max() < 50.0
+    assert (gaussians.opacities > 0.005 - 1e-6).all()
+
+
+def test_nothing_changes_after_the_last_step_of_growth() -> None:
+    gaussians, optimizer = scene(20)
+    density = McmcDensity(
+        DensityConfig(max_gaussians=100, every=1, until=0.5), gaussians, optimizer, 10, torch.Generator()
+    )
+    density.after_step(6, None, CAMERA, 1e-3)
+    assert gaussians.num_gaussians == 20
+
+
+def test_annealed_splits_only_above_the_threshold_and_prunes() -> None:
+    gaussians, optimizer = scene(30)
+    with torch.no_grad():
+        gaussians.logit_opacities[:5] = -9.0
+    config = DensityConfig(strategy="annealed", max_gaussians=33, every=1)
+    density = AnnealedDensity(config, gaussians, optimizer, 100, torch.Generator().manual_seed(0))
+    gradient = torch.zeros(30)
+    gradient[10:25] = torch.linspace(1e-3, 2e-3, 15)
+    density.after_step(1, ScreenStatistics(torch.ones(30, dtype=torch.bool), gradient), CAMERA, 1e-3)
+    # 5 pruned leave 25; the cap leaves room for 8 of the 15 candidates.
+    assert gaussians.num_gaussians == 33
+
+
+def test_frame_adam_counts_the_visits_of_each_frame() -> None:
+    """A first visit moves by exactly lr, however many steps other frames made before."""
+    knots = torch.nn.Parameter(torch.zeros(2, 3, 6))
+    adam = FrameAdam(knots)
+    for _ in range(50):
+        knots.grad = torch.ones_like(knots)
+        adam.step(0, 1e-2)
+    knots.grad = torch.full_like(knots, 3.0)
+    adam.step(1, 1e-2)
+    assert torch.allclose(knots[1], torch.full((3, 6), -1e-2), atol=1e-6)

@@ -1,0 +1,123 @@
+"""User files -> stored frames. `ingest` recognises the source, stores upright PNGs and writes `frames.json` last."""
+
+import shutil
+import statistics
+from pathlib import Path
+
+from deblurgs.capture import dataset
+from deblurgs.capture.dataset import Capture
+from deblurgs.capture.folder import store_photos
+from deblurgs.capture.source import detect_source
+from deblurgs.errors import CaptureError, UsageError
+from deblurgs.log import Log
+
+MIN_FRAMES = 3
+MAX_VIDEO_FRAMES = 60
+MAX_PHOTOS = 300
+BLURRED_BELOW = 0.35
+"""Median sharpness below which a whole capture is called blurred."""
+
+_STAGING = ".capture-partial"
+_MARKER = ".capture"
+_FOLDERS = ("frames", "test", "sharp", "masks", "truth", "given_sparse")
+_FILES = (dataset.FRAMES_FILE, dataset.TRIAGE_FILE, dataset.GIVEN_POSES_FILE)
+
+
+def ingest(
+    source: Path,
+    out_dir: Path,
+    *,
+    max_frames: int | None = None,
+    max_pixels: float = 200e6,
+    images: str | None = None,
+    log: Log,
+) -> Capture:
+    """Read SOURCE into `out_dir` and return what was stored; a previous capture in `out_dir` is replaced.
+
+    max_frames: at most this many training frames, chosen by coverage and sharpness (None: 60 of a video, 300 photos).
+    max_pixels: larger pictures are refused before they are decoded. images: image folder to use (`images_4`).
+
+    Stored: `frames/` training frames, `test/` held-out views, `sharp/` twins, `masks/`, `truth/cameras.json`,
+    `given_sparse/` the COLMAP model, `given_poses.json`, `triage.json` the scores of all candidates, `frames.json`.
+    File names in there are ours; the user's names are data in the JSON. Nothing is replaced until all is decoded.
+    Raises CaptureError for unusable input, SfmError when the camera did not move, UsageError when `out_dir` holds
+    foreign folders of these names or overlaps SOURCE, ResourceError when the disk is full.
+    """
+    if max_frames is not None and max_frames < MIN_FRAMES:
+        raise UsageError(f"--max-frames {max_frames}: at least {MIN_FRAMES} frames are needed")
+    found = detect_source(source, images, exclude=out_dir)
+    _check_output(source, out_dir)
+    earlier = len(log.warnings)
+    for text in found.warnings:
+        log.warn(text)
+    staging = out_dir / _STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    (out_dir / _MARKER).touch()
+    try:
+        if found.kind == "video":
+            from deblurgs.capture.clip import store_video
+
+            capture = store_video(found, staging, max_frames or MAX_VIDEO_FRAMES, max_pixels, log)
+        else:
+            capture = store_photos(found, staging, max_frames or MAX_PHOTOS, max_pixels, log)
+        _require_frames(capture, source)
+        _warn_if_blurred(capture, log)
+        capture = Capture(**{**vars(capture), "warnings": log.warnings[earlier:]})
+        dataset.save_capture(capture, staging)
+        _publish(staging, out_dir)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return dataset.load_capture(out_dir)
+
+
+def _require_frames(capture: Capture, source: Path) -> None:
+    count = len(capture.frames)
+    if count >= MIN_FRAMES:
+        return
+    have = {0: "no frame", 1: "only 1 frame", 2: "only 2 frames"}[count]
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in capture.dropped[:5])
+    raise CaptureError(
+        f"{source}: {have} can be used, but 3-D needs several frames (at least {MIN_FRAMES}, better 20 or more) "
+        "from different places" + (f". Left out: {reasons}" if reasons else "")
+    )
+
+
+def _warn_if_blurred(capture: Capture, log: Log) -> None:
+    scores = [frame.sharpness for frame in capture.frames if frame.sharpness is not None]
+    if scores and max(scores) < BLURRED_BELOW:
+        log.warn(
+            f"all {len(scores)} frames look blurred (sharpness {statistics.median(scores):.2f}, sharp is above "
+            f"{BLURRED_BELOW}); continuing with them, SfM may fail"
+        )
+
+
+def _check_output(source: Path, out_dir: Path) -> None:
+    """Only folders that this function made may be replaced, and the source must not lie in one of them."""
+    target = out_dir.resolve()
+    real = source.resolve()
+    for name in _FOLDERS:
+        if real == target / name or target / name in real.parents:
+            raise UsageError(
+                f"the source {source} lies inside the output folder {out_dir}; choose another output"
+            )
+    if (out_dir / _MARKER).is_file():
+        return
+    foreign = [name for name in (*_FOLDERS, *_FILES) if (out_dir / name).exists()]
+    if foreign:
+        raise UsageError(
+            f"{out_dir} already holds `{foreign[0]}` that deblurgs did not write; choose another output folder"
+        )
+
+
+def _publish(staging: Path, out_dir: Path) -> None:
+    """Swap the new capture in. `frames.json` goes first and comes last: without it the stage counts as not done."""
+    (out_dir / dataset.FRAMES_FILE).unlink(missing_ok=True)
+    for name in _FOLDERS:
+        shutil.rmtree(out_dir / name, ignore_errors=True)
+        if (staging / name).is_dir():
+            (staging / name).rename(out_dir / name)
+    for name in reversed(_FILES):
+        (out_dir / name).unlink(missing_ok=True)
+        if (staging / name).is_file():
+            (staging / name).replace(out_dir / name)

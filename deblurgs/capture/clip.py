@@ -7,9 +7,9 @@ import numpy as np
 
 from deblurgs.capture import dataset, triage
 from deblurgs.capture.dataset import Capture
+from deblurgs.capture.detect import Source
 from deblurgs.capture.folder import no_motion
 from deblurgs.capture.image import write_png
-from deblurgs.capture.source import Source
 from deblurgs.capture.video import VideoReader, grey_proxy, upright_rgb
 from deblurgs.errors import CaptureError
 from deblurgs.log import Log
@@ -17,7 +17,9 @@ from deblurgs.scene.frame import Frame
 
 
 def store_video(found: Source, out_dir: Path, max_frames: int, max_pixels: float, log: Log) -> Capture:
-    """Choose at most `max_frames` frames of the video and store them below `out_dir` (an empty folder). See `ingest`."""
+    """Choose at most `max_frames` frames of the video and store them below `out_dir` (an empty folder). See
+    `ingest`.
+    """
     if found.container is None:
         raise ValueError("not a video source")
     reader = VideoReader(found.root, found.container, log, max_pixels=max_pixels)
@@ -105,6 +107,8 @@ def _measure(reader: VideoReader, log: Log) -> tuple[list[int], list[float], lis
 
 
 def _fps(reader: VideoReader, indices: list[int], times: list[float]) -> float | None:
-    """Average frame rate from the time stamps of the first and last frame; the container's claim for one frame."""
+    """Average frame rate from the time stamps of the first and last frame; the container's claim for one
+    frame.
+    """
     span, count = times[-1] - times[0], indices[-1] - indices[0]
     return count / span if span > 0 and count > 0 and np.isfinite(span) else reader.average_fps

@@ -1,4 +1,6 @@
-"""The stored capture: upright PNG frames on disk and `frames.json`, which is written last and so marks completion."""
+"""The stored capture: upright PNG frames on disk and `frames.json`, which is written last and so marks
+completion.
+"""
 
 import json
 import math
@@ -6,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, cast, get_args
 
-from deblurgs.capture.image import write_bytes
-from deblurgs.capture.source import Kind
+from deblurgs import files
+from deblurgs.capture.detect import Kind
 from deblurgs.errors import CaptureError
 from deblurgs.scene.frame import Frame
 
@@ -16,7 +18,6 @@ GIVEN_POSES_FILE = "given_poses.json"
 TRIAGE_FILE = "triage.json"
 _FORMAT = "deblurgs-capture"
 _VERSION = 1
-_MAX_JSON_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,12 @@ class Capture:
 
     frames: training frames, in order; test_frames: held-out views (split "test"), stored in their own folder.
     dropped: (user's file name, reason). fps: average frame rate of a video from its time stamps.
-    given_model: a COLMAP model that came with the source; its image names are `source_names`, its cameras belong to
-    the images it was made from, which may have another size than the frames. given_poses: LLFF poses converted to
-    `given_poses.json` (only when there is no COLMAP model). twins: frame name -> sharp image of the same instant,
-    for evaluation only. masks: frame name -> 8-bit PNG, 255 = opaque, for photos with transparency.
-    source_names: frame name -> file name in the source's image folder. truth: known cameras, for evaluation only.
+    given_model: a COLMAP model that came with the source; its image names are `source_names`, its cameras
+    belong to the images it was made from, which may have another size than the frames. given_poses: LLFF
+    poses converted to `given_poses.json` (only when there is no COLMAP model). twins: frame name -> sharp
+    image of the same instant, for evaluation only. masks: frame name -> 8-bit PNG, 255 = opaque, for photos
+    with transparency. source_names: frame name -> file name in the source's image folder. truth: known
+    cameras, for evaluation only.
     """
 
     kind: Kind
@@ -91,19 +93,17 @@ def load_capture(out_dir: Path) -> Capture:
 
 def write_json(path: Path, record: object) -> None:
     """Strict JSON (no NaN), ASCII only so that odd file names survive, written atomically."""
-    write_bytes(path, json.dumps(record, indent=1, allow_nan=False).encode("ascii"))
+    files.write_bytes_atomic(path, json.dumps(record, indent=1, allow_nan=False).encode("ascii"))
 
 
 def read_json(path: Path) -> Any:
     """Strict JSON with a size limit. Raises CaptureError."""
     try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            raise CaptureError(f"{path} is larger than {_MAX_JSON_BYTES >> 20} MB")
-        return json.loads(path.read_bytes(), parse_constant=_no_constant)
+        return files.read_json(path)
     except OSError as error:
         raise CaptureError(f"cannot read {path}: {error.strerror}; run `deblurgs process` first") from error
-    except (ValueError, RecursionError) as error:
-        raise CaptureError(f"{path} is not valid JSON: {error}") from error
+    except ValueError as error:
+        raise CaptureError(f"{error}; ingest the source again") from error
 
 
 def _capture(record: dict[str, Any], out_dir: Path) -> Capture:
@@ -167,7 +167,3 @@ def _number(value: object) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise ValueError(f"expected a finite number, got {value!r}")
     return float(value)
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is not allowed")

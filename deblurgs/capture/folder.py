@@ -1,4 +1,6 @@
-"""Folders of photos -> stored frames, held-out views, sharp twins, masks and the camera model that came along."""
+"""Folders of photos -> stored frames, held-out views, sharp twins, masks and the camera model that came
+along.
+"""
 
 import hashlib
 import shutil
@@ -11,16 +13,17 @@ from PIL import Image
 
 from deblurgs.capture import dataset, triage
 from deblurgs.capture.dataset import Capture
+from deblurgs.capture.detect import Source
 from deblurgs.capture.image import to_8_bit, write_png
 from deblurgs.capture.llff import read_poses_bounds
 from deblurgs.capture.names import FrameNames
 from deblurgs.capture.photo import Photo, UnusablePhoto, decode_photo
-from deblurgs.capture.source import Source
 from deblurgs.errors import CaptureError, SfmError
 from deblurgs.log import Log
 from deblurgs.scene.frame import Frame, Split
 
-_MODEL_FILES = frozenset(f"{part}{s}" for part in ("cameras", "images", "points3D", "rigs", "frames") for s in (".bin", ".txt"))  # fmt: skip
+_MODEL_PARTS = ("cameras", "images", "points3D", "rigs", "frames")
+_MODEL_FILES = frozenset(part + suffix for part in _MODEL_PARTS for suffix in (".bin", ".txt"))
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,9 @@ class _Store:
         return candidates, motion
 
     def without_duplicates(self, candidates: list[_Candidate], motion: triage.MotionPath) -> list[_Candidate]:
-        """Keep one of each set of equal photos, none that equals a held-out view. Raises SfmError if none moved."""
+        """Keep one of each set of equal photos, none that equals a held-out view. Raises SfmError if none
+        moved.
+        """
         held = {}
         for name, path in self.found.tests.items():
             try:

@@ -16,10 +16,12 @@ _RGB709_FROM_RGB2020 = np.array(
 
 
 def srgb_from_hdr(ycbcr: NDArray[np.uint16], curve: Curve, limited_range: bool) -> NDArray[np.uint8]:
-    """Tone-map one picture. ycbcr: [3,H,W], 16-bit full scale (10-bit codes shifted left by 6), BT.2020 matrix.
+    """Tone-map one picture. ycbcr: [3,H,W], 16-bit full scale (10-bit codes shifted left by 6), BT.2020
+    matrix.
 
-    Returns sRGB uint8 [H,W,3]. Light up to 0.75 of reference white is kept exactly, brighter light is rolled off
-    smoothly and monotonically to 1 at the peak of 1000 cd/m2 (HLG) or 10000 (PQ), so nothing comes out dark.
+    Returns sRGB uint8 [H,W,3]. Light up to 0.75 of reference white is kept exactly, brighter light is rolled
+    off smoothly and monotonically to 1 at the peak of 1000 cd/m2 (HLG) or 10000 (PQ), so nothing comes out
+    dark.
     """
     encoded = _rgb_from_ycbcr(ycbcr, limited_range)
     nits = _nits_from_hlg(encoded) if curve == "hlg" else _nits_from_pq(encoded)
@@ -50,7 +52,8 @@ def _nits_from_pq(encoded: NDArray[np.float32]) -> NDArray[np.float32]:
     m1, m2 = 2610 / 16384, 2523 / 4096 * 128
     c1, c2, c3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
     power = encoded ** np.float32(1 / m2)
-    return 10000.0 * (np.maximum(power - c1, 0.0) / (c2 - c3 * power)) ** np.float32(1 / m1)
+    light = (np.maximum(power - c1, 0.0) / (c2 - c3 * power)) ** np.float32(1 / m1)
+    return (10000.0 * light).astype(np.float32)
 
 
 def _nits_from_hlg(encoded: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,20 +1,20 @@
-"""Reading and writing the images that deblurgs itself stores: upright sRGB, 8 or 16 bits per channel, no alpha.
+"""Reading and writing the images that deblurgs itself stores: upright sRGB, 8 or 16 bits per channel, no
+alpha.
 
 Pillow reads 16-bit RGB as 8 bits without a word, so 16-bit files go through `capture.video.decode_still`.
 """
 
-import errno
-import os
 import struct
-import tempfile
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from deblurgs.errors import CaptureError, ResourceError
+from deblurgs.errors import CaptureError
+from deblurgs.files import write_bytes_atomic
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -38,25 +38,31 @@ def read_pixels(path: Path) -> Pixels:
 
 
 def read_rgb(path: Path) -> NDArray[np.float32]:
-    """The stored image as float32 [H,W,3], sRGB-encoded values in [0,1]; 8- and 16-bit files. Raises CaptureError."""
+    """The stored image as float32 [H,W,3], sRGB-encoded values in [0,1]; 8- and 16-bit files. Raises
+    CaptureError.
+    """
     pixels = read_pixels(path)
     return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
 def write_png(path: Path, image: NDArray[np.generic]) -> None:
-    """Write [H,W,3] or [H,W] as PNG, atomically. uint8 and uint16 are kept, float is clipped to [0,1] -> 8 bits.
+    """Write [H,W,3] or [H,W] as PNG, atomically. uint8 and uint16 are kept, float is clipped to [0,1] -> 8
+    bits.
 
-    Non-finite floats become 0. Raises ValueError for other types and shapes, ResourceError when the disk is full.
+    Non-finite floats become 0. Raises ValueError for other types and shapes, ResourceError when the disk is
+    full.
     """
     pixels = _stored(image)
     if pixels.dtype == np.uint16:
-        write_bytes(path, _png16(pixels))
+        write_bytes_atomic(path, _png16(pixels))
     else:
         _write_pillow(path, pixels, "PNG", {"compress_level": 3})
 
 
 def write_jpeg(path: Path, image: NDArray[np.generic], quality: int = 92) -> None:
-    """Write [H,W,3] or [H,W] as JPEG, atomically; float in [0,1] or uint8 (uint16 is scaled). See `write_png`."""
+    """Write [H,W,3] or [H,W] as JPEG, atomically; float in [0,1] or uint8 (uint16 is scaled). See
+    `write_png`.
+    """
     pixels = _stored(image)
     if pixels.dtype == np.uint16:
         pixels = to_8_bit(pixels)
@@ -77,27 +83,6 @@ def png_bit_depth(path: Path) -> int | None:
     return head[24] if head[:8] == _PNG_MAGIC and len(head) == 26 else None
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically: temporary in the same folder, fsync, replace. Raises ResourceError when disk is full."""
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix[:8], dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes private files; a run folder is an ordinary one.
-        os.replace(temporary, path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise ResourceError(
-                f"the disk is full while writing {path}: free some space and repeat"
-            ) from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _stored(image: NDArray[np.generic]) -> Pixels:
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or 0 in image.shape:
         raise ValueError(f"expected an image [H,W,3] or [H,W], got shape {image.shape}")
@@ -110,15 +95,15 @@ def _stored(image: NDArray[np.generic]) -> Pixels:
 
 
 def _write_pillow(path: Path, pixels: Pixels, kind: str, options: dict[str, int]) -> None:
-    from io import BytesIO
-
     buffer = BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, kind, **options)
-    write_bytes(path, buffer.getvalue())
+    write_bytes_atomic(path, buffer.getvalue())
 
 
 def _png16(pixels: Pixels) -> bytes:
-    """A 16-bit PNG (ISO/IEC 15948): Pillow cannot write 16-bit colour. All rows use filter 2 (difference to above)."""
+    """A 16-bit PNG (ISO/IEC 15948): Pillow cannot write 16-bit colour. All rows use filter 2 (difference to
+    above).
+    """
     height, width = pixels.shape[:2]
     rows = np.ascontiguousarray(pixels.astype(">u2")).view(np.uint8).reshape(height, -1)
     filtered = rows.copy()
@@ -131,9 +116,3 @@ def _png16(pixels: Pixels) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
     return _PNG_MAGIC + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data, 3)) + chunk(b"IEND", b"")
-
-
-def _umask() -> int:
-    value = os.umask(0)
-    os.umask(value)
-    return value

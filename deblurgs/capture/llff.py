@@ -30,12 +30,14 @@ class GivenPoses:
 
 
 def read_poses_bounds(path: Path, names: list[str], width: int, height: int) -> GivenPoses:
-    """Read `poses_bounds.npy` [N,17] (Mildenhall et al., LLFF, 2019; repository README "Using your own poses").
+    """Read `poses_bounds.npy` [N,17] (Mildenhall et al., LLFF, 2019; repository README "Using your own
+    poses").
 
-    Of each row the first 15 numbers are a 3x5 matrix [R | t | (h, w, f)], world_from_camera, whose rotation columns are
-    the camera's [down, right, back] axes; the last two are depth bounds. names: one per row, in the order of the file
-    (alphabetical). width, height: size of the images in use; focal lengths are scaled to it, the principal point is the
-    image centre. Raises CaptureError for a wrong shape, non-finite numbers or a rotation that is none.
+    Of each row the first 15 numbers are a 3x5 matrix [R | t | (h, w, f)], world_from_camera, whose rotation
+    columns are the camera's [down, right, back] axes; the last two are depth bounds. names: one per row, in
+    the order of the file (alphabetical). width, height: size of the images in use; focal lengths are scaled
+    to it, the principal point is the image centre. Raises CaptureError for a wrong shape, non-finite numbers
+    or a rotation that is none.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:

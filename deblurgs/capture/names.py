@@ -7,8 +7,8 @@ _UNSAFE = frozenset('/\\:*?"<>|')
 class FrameNames:
     """Gives each photo its frame name: the user's file name where possible.
 
-    Results are named after the stem, so `a.jpg` and `a.png` must differ in it; folders become part of the name, and
-    control characters, separators, leading dots and dashes are replaced.
+    Results are named after the stem, so `a.jpg` and `a.png` must differ in it; folders become part of the
+    name, and control characters, separators, leading dots and dashes are replaced.
     """
 
     def __init__(self) -> None:

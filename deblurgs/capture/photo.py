@@ -1,7 +1,7 @@
 """Decoding one photo of the user: any mode, depth, orientation or profile -> upright sRGB pixels.
 
-Nothing here trusts the file: formats are an allow-list (no EPS, no PDF), the size is checked before pixels are
-decoded, and every failure becomes `UnusablePhoto` with a reason that a person understands.
+Nothing here trusts the file: formats are an allow-list (no EPS, no PDF), the size is checked before pixels
+are decoded, and every failure becomes `UnusablePhoto` with a reason that a person understands.
 """
 
 import struct
@@ -28,7 +28,8 @@ class UnusablePhoto(Exception):  # noqa: N818 - a status that the caller turns i
 
 @dataclass(frozen=True)
 class Photo:
-    """pixels: upright sRGB uint8 or uint16 [H,W,3]; mask: bool [H,W], True = opaque, None = no alpha; notes: warnings.
+    """pixels: upright sRGB uint8 or uint16 [H,W,3]; mask: bool [H,W], True = opaque, None = no alpha; notes:
+    warnings.
 
     orientation: the EXIF orientation 1..8 found in the file, applied or not.
     """
@@ -42,14 +43,15 @@ class Photo:
 def decode_photo(path: Path, max_pixels: float, *, apply_orientation: bool = True) -> Photo:
     """Decode `path` into upright sRGB pixels.
 
-    Colour under transparency is kept as stored (straight alpha); `mask` says where alpha is at least one half.
-    Raises UnusablePhoto for anything that is not one whole image of at most `max_pixels`.
+    Colour under transparency is kept as stored (straight alpha); `mask` says where alpha is at least one
+    half. Raises UnusablePhoto for anything that is not one whole image of at most `max_pixels`.
     """
     try:
         if path.stat().st_size == 0:
             raise UnusablePhoto("empty file (0 bytes)")
         with warnings.catch_warnings():
-            # Pillow warns about odd metadata and truncated tags; the pixels decide, and they are checked below.
+            # Pillow warns about odd metadata and truncated tags; the pixels decide, and they are checked
+            # below.
             warnings.simplefilter("ignore")
             return _decode(path, max_pixels, apply_orientation)
     except UnidentifiedImageError as error:
@@ -109,7 +111,9 @@ def _decode(path: Path, max_pixels: float, apply_orientation: bool) -> Photo:
 
 
 def _open(path: Path) -> Image.Image:
-    """Image.open without Pillow's own pixel limit: ours is checked on the header, before anything is allocated."""
+    """Image.open without Pillow's own pixel limit: ours is checked on the header, before anything is
+    allocated.
+    """
     Image.init()  # Without it Pillow has loaded only some of its formats.
     limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None

@@ -1,4 +1,6 @@
-"""Which frames are worth keeping: a blur score, a camera-motion path, and the choice by coverage and sharpness."""
+"""Which frames are worth keeping: a blur score, a camera-motion path, and the choice by coverage and
+sharpness.
+"""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +10,9 @@ from numpy.typing import NDArray
 Grey = NDArray[np.float32]
 
 SHARPNESS_SIDE = 640
-"""Longer side in pixels of the grey picture that sharpness is measured on (so that scores compare within a capture)."""
+"""Longer side in pixels of the grey picture that sharpness is measured on (so that scores compare within a
+capture).
+"""
 MOTION_SIDE = SHARPNESS_SIDE // 2
 """Longer side in pixels of the grey picture that camera motion is measured on."""
 STATIC_PX = 0.5
@@ -24,10 +28,11 @@ _FLAT_GREY = 1.0 / 255.0
 def sharpness(grey: Grey) -> float:
     """1 - blur, in [0,1], higher is sharper; grey [H,W] in [0,1].
 
-    The no-reference measure of Crete, Dolmiere, Ladret, Nicolas, "The blur effect: perception and estimation with a
-    new no-reference perceptual blur metric", SPIE 6492, 2007, eqs. 1-6: the picture is blurred once more with a
-    box of 9; a sharp picture loses most of its neighbour differences, a blurred one keeps them. The ratio is free of
-    contrast and the amount of texture. The worse axis counts, so motion blur along one axis is seen.
+    The no-reference measure of Crete, Dolmiere, Ladret, Nicolas, "The blur effect: perception and estimation
+    with a new no-reference perceptual blur metric", SPIE 6492, 2007: the picture is blurred once
+    more with a box of 9; a sharp picture loses most of its neighbour differences, a blurred one keeps them.
+    The ratio is free of contrast and the amount of texture. The worse axis counts, so motion blur along one
+    axis is seen.
     """
     blur = 0.0
     for axis in (0, 1):
@@ -48,12 +53,14 @@ def _box_9(grey: Grey, axis: int) -> Grey:
     two = padded[:-1] + padded[1:]
     four = two[:-2] + two[2:]
     nine = four[:-5] + four[4:-1] + padded[8:]
-    mean = nine * np.float32(1.0 / 9.0)
+    mean = (nine / 9.0).astype(np.float32)
     return mean if axis == 0 else mean.T
 
 
 def motion_picture(grey: Grey) -> Grey:
-    """The picture for `MotionPath`: that for `sharpness` halved by area averaging, unless it is small already."""
+    """The picture for `MotionPath`: that for `sharpness` halved by area averaging, unless it is small
+    already.
+    """
     height, width = grey.shape
     if max(height, width) <= MOTION_SIDE or min(height, width) < 4:
         return grey
@@ -63,10 +70,12 @@ def motion_picture(grey: Grey) -> Grey:
 
 @dataclass
 class MotionPath:
-    """Length of the camera's way through a capture, measured picture by picture in fractions of the longer side.
+    """Length of the camera's way through a capture, measured picture by picture in fractions of the longer
+    side.
 
-    Each picture is compared with an anchor that is renewed only after `_ANCHOR_PX` of motion. So the noise of a camera
-    that stands still does not add up to a path, and slow motion is not lost below the noise of one step.
+    Each picture is compared with an anchor that is renewed only after `_ANCHOR_PX` of motion. So the noise of
+    a camera that stands still does not add up to a path, and slow motion is not lost below the noise of one
+    step.
     """
 
     positions: list[float] = field(default_factory=list)
@@ -115,7 +124,9 @@ class MotionPath:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Spectra of 3x3 overlapping half-size windows: rotation and zoom move the windows even where the mean stands."""
+    """Spectra of 3x3 overlapping half-size windows: rotation and zoom move the windows even where the mean
+    stands.
+    """
 
     spectra: NDArray[np.complex64]  # [9, h, w/2+1]
     shape: tuple[int, int]
@@ -134,13 +145,16 @@ class _Blocks:
         return _Blocks(np.fft.rfft2(blocks * window).astype(np.complex64), (h, w), flat)
 
     def distance_px(self, other: "_Blocks") -> float | None:
-        """Median length of the windows' shifts by phase correlation (Kuglin and Hines 1975), None if unmatched."""
+        """Median length of the windows' shifts by phase correlation (Kuglin and Hines 1975), None if
+        unmatched.
+        """
         if self.shape != other.shape or self.flat or other.flat:
             return None
         h, w = self.shape
         cross = self.spectra * np.conj(other.spectra)
         cross /= np.abs(cross) + 1e-12
-        # High frequencies are noise and, in blurred pictures, absent: a Gaussian low-pass keeps the peak honest.
+        # High frequencies are noise and, in blurred pictures, absent: a Gaussian low-pass keeps the peak
+        # honest.
         fy, fx = np.fft.fftfreq(h)[:, None], np.fft.rfftfreq(w)[None]
         surface = np.fft.irfft2(cross * np.exp(-0.5 * (fy**2 + fx**2) / 0.12**2), s=(h, w))
         lengths = []
@@ -164,12 +178,14 @@ def _peak(line: NDArray[np.floating], index: int) -> float:
 def choose_frames(
     positions: list[float], scores: list[float], max_frames: int, min_step: float = 0.005
 ) -> list[int]:
-    """Indices, ascending, of at most `max_frames` pictures that cover the camera's path evenly, the sharpest of each part.
+    """Indices, ascending, of at most `max_frames` pictures that cover the camera's path evenly, the sharpest
+    of each part.
 
-    positions: path position of each picture in picture widths; scores: sharpness. The path is cut into equal parts;
-    from each part with pictures the best one is taken, by sharpness with a mild preference for the middle of the part.
-    Parts are not made shorter than `min_step` (a still camera adds nothing), but at least a dozen pictures are
-    taken. When the camera jumps, parts stay empty; then the path is cut finer until the budget is used.
+    positions: path position of each picture in picture widths; scores: sharpness. The path is cut into equal
+    parts; from each part with pictures the best one is taken, by sharpness with a mild preference for the
+    middle of the part. Parts are not made shorter than `min_step` (a still camera adds nothing), but at least
+    a dozen pictures are taken. When the camera jumps, parts stay empty; then the path is cut finer until the
+    budget is used.
     """
     count = len(positions)
     if count != len(scores) or max_frames < 1:
@@ -190,7 +206,8 @@ def choose_frames(
     best: list[int] = []
     low, high = 1, max(min(useful, 8 * budget), 1)
     if extent > 0:
-        # The number of non-empty parts grows with the number of parts, though not strictly; bisection suffices.
+        # The number of non-empty parts grows with the number of parts, though not strictly; bisection
+        # suffices.
         while low <= high:
             parts = (low + high) // 2
             picked = _sharpest_of_parts(path, score, extent, parts)

@@ -1,15 +1,18 @@
-"""Reading video with PyAV: streaming, bounded, upright, with true time stamps. The only file of this room with `av`."""
+"""Reading video with PyAV: streaming, bounded, upright, with true time stamps. The only file of this room
+with `av`.
+"""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
+from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
 from av.video.reformatter import Colorspace, ColorTrc, Interpolation
@@ -29,7 +32,9 @@ _CURVES: dict[int, Curve] = {int(ColorTrc.SMPTE2084): "pq", int(ColorTrc.ARIB_ST
 
 @dataclass(frozen=True)
 class Picture:
-    """One decoded frame. index: its number in presentation order; time_s: from its pts, the first frame is not 0."""
+    """One decoded frame. index: its number in presentation order; time_s: from its pts, the first frame is
+    not 0.
+    """
 
     index: int
     time_s: float
@@ -39,8 +44,8 @@ class Picture:
 class VideoReader:
     """Streams the frames of one video file, as often as wanted. Nothing but the current frame is held.
 
-    container: the FFmpeg demuxer to use ("mov", "matroska", ...). It is chosen from the file's first bytes, never
-    probed by FFmpeg: a playlist renamed .mp4 could otherwise make it open other files or addresses.
+    container: the FFmpeg demuxer to use ("mov", "matroska", ...). It is chosen from the file's first bytes,
+    never probed by FFmpeg: a playlist renamed .mp4 could otherwise make it open other files or addresses.
     """
 
     def __init__(
@@ -81,9 +86,11 @@ class VideoReader:
         return self._keys is not None
 
     def pictures(self, last: int | None = None) -> Iterator[Picture]:
-        """Decode in presentation order up to frame `last`. Damage ends the stream; `stopped` then says where and why.
+        """Decode in presentation order up to frame `last`. Damage ends the stream; `stopped` then says where
+        and why.
 
-        Frames that FFmpeg itself marks as corrupt are left out. Raises CaptureError when the file cannot be opened.
+        Frames that FFmpeg itself marks as corrupt are left out. Raises CaptureError when the file cannot be
+        opened.
         """
         self.stopped = None
         index = -1
@@ -118,7 +125,9 @@ class VideoReader:
                 yield from packet.decode()  # pyright: ignore[reportReturnType]
 
     def _plan_long_video(self) -> None:
-        """Read the packets of a long video without decoding: number the frames, keep at most the allowed key frames."""
+        """Read the packets of a long video without decoding: number the frames, keep at most the allowed key
+        frames.
+        """
         stamps: list[int] = []
         keys: list[int] = []
         with self._opened() as (container, stream):
@@ -182,7 +191,9 @@ class VideoReader:
 
 
 def decode_still(path: Path) -> Pixels:
-    """A PNG or TIFF at its full depth: uint16 [H,W,3] or [H,W,4] with alpha. Raises OSError when it cannot be read."""
+    """A PNG or TIFF at its full depth: uint16 [H,W,3] or [H,W,4] with alpha. Raises OSError when it cannot be
+    read.
+    """
     try:
         with path.open("rb") as file:
             demuxer = "png_pipe" if file.read(4) == b"\x89PNG" else "tiff_pipe"
@@ -192,7 +203,7 @@ def decode_still(path: Path) -> Pixels:
                 if frame is None:
                     raise OSError(f"no picture in {path}")
                 has_alpha = "a" in frame.format.name.replace("gray", "").replace("pal", "")
-                return frame.to_ndarray(format="rgba64le" if has_alpha else "rgb48le")
+                return frame.to_ndarray(format="rgba64le" if has_alpha else "rgb48le")  # pyright: ignore[reportReturnType]
     except FFmpegError as error:
         raise OSError(f"{path}: {_plain(error)}") from error
 
@@ -205,7 +216,9 @@ def upright_rgb(frame: av.VideoFrame, pixel_aspect: float = 1.0) -> NDArray[np.u
     width, height = round(frame.width * pixel_aspect), frame.height
     curve = _CURVES.get(int(frame.color_trc))
     if curve is not None:
-        planes = frame.reformat(width=width, height=height, format="yuv444p16le").to_ndarray()
+        planes = cast(
+            NDArray[np.uint16], frame.reformat(width=width, height=height, format="yuv444p16le").to_ndarray()
+        )
         pixels = srgb_from_hdr(planes, curve, limited_range=int(frame.color_range) != 2)
     else:
         pixels = frame.reformat(
@@ -224,11 +237,15 @@ def grey_proxy(frame: av.VideoFrame, longer_side: int) -> NDArray[np.float32]:
 
 
 def display_matrix(frame: av.VideoFrame) -> NDArray[np.int64]:
-    """The display transform as [[a,b],[c,d]] of -1, 0, 1 (ISO/IEC 14496-12, tkhd matrix), identity when absent.
+    """The display transform as [[a,b],[c,d]] of -1, 0, 1 (ISO/IEC 14496-12, tkhd matrix), identity when
+    absent.
 
-    (x, y) of the stored picture, y down, is shown at (a x + c y, b x + d y) up to a shift. PyAV does not apply it.
+    (x, y) of the stored picture, y down, is shown at (a x + c y, b x + d y) up to a shift. PyAV does not
+    apply it.
     """
-    data = next((bytes(s) for s in frame.side_data if s.type == SideDataType.DISPLAYMATRIX), None)
+    # PyAV declares the side data a mapping over names, but iterating yields the entries.
+    entries = cast(Iterable[SideData], frame.side_data)
+    data = next((bytes(entry) for entry in entries if entry.type == SideDataType.DISPLAYMATRIX), None)
     if data is None or len(data) < 36:
         quarter = round((frame.rotation or 0) / 90) % 4  # counterclockwise
         return np.array(

@@ -1,0 +1,259 @@
+"""Is a reconstruction believable, and if there is none, why not? Pure numpy on counts; no pycolmap.
+
+COLMAP answers every failure with an empty result, and registers frames at wrong poses with a small reprojection
+error when its thresholds are loose. Both must be noticed here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_FRAMES = 3
+MIN_SHARE = 0.3
+WARN_SHARE = 0.5
+MIN_TRIANGULATION_DEG = 2.0
+MAX_ERROR_PX = 2.0
+MIN_OBSERVATIONS = 15
+MIN_POINTS = 40
+FOCAL_RANGE = (0.3, 5.0)
+MAX_JUMP_SHARE = 0.2
+MIN_KEYPOINTS = 20
+# Two rungs that differ by more than this, on frames both registered, cannot both be right.
+MAX_DISAGREEMENT_DEG = 5.0
+MAX_DISAGREEMENT_SHARE = 0.3
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A reconstruction reduced to what the sanity check looks at.
+
+    centers: [M, 3] camera centres in capture order. times_s: [M], NaN for photos. points: [P, 3].
+    tracks: for each observation (frame index, point index), [n, 2]. error_px: mean reprojection error.
+    focal_ratio: focal length / longer image side, per camera.
+    """
+
+    centers: NDArray[np.float64]
+    times_s: NDArray[np.float64]
+    points: NDArray[np.float64]
+    tracks: NDArray[np.int64]
+    error_px: float
+    focal_ratios: tuple[float, ...]
+    longer_side: int
+
+
+@dataclass(frozen=True)
+class Health:
+    """Measured quality of a reconstruction. `problems` is empty when it may be believed."""
+
+    registered: int
+    points: int
+    error_px: float
+    median_triangulation_deg: float
+    median_observations: float
+    path_jump_share: float
+    focal_ratios: tuple[float, ...]
+    problems: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        data = asdict(self)
+        return {k: round(v, 4) if isinstance(v, float) else v for k, v in data.items()}
+
+
+def triangulation_angles(
+    centers: NDArray[np.float64], points: NDArray[np.float64], tracks: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """The largest angle between two viewing rays of each point, degrees; 0 with fewer than two rays. Shape [P]."""
+    angles = np.zeros(len(points))
+    order = np.argsort(tracks[:, 1], kind="stable")
+    frame_idx, point_idx = tracks[order, 0], tracks[order, 1]
+    rays = points[point_idx] - centers[frame_idx]
+    rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-300)
+    starts = np.searchsorted(point_idx, np.arange(len(points) + 1))
+    for p in range(len(points)):
+        own = rays[starts[p] : starts[p + 1]]
+        if len(own) > 1:
+            angles[p] = np.degrees(np.arccos(np.clip((own @ own.T).min(), -1.0, 1.0)))
+    return angles
+
+
+def examine(reading: Reading) -> Health:
+    """Measure a reconstruction and list every reason not to believe it."""
+    m = len(reading.centers)
+    angles = triangulation_angles(reading.centers, reading.points, reading.tracks)
+    seen = np.bincount(reading.tracks[:, 0], minlength=m) if len(reading.tracks) else np.zeros(m)
+    angle = float(np.median(angles[angles > 0])) if (angles > 0).any() else 0.0
+    observations = float(np.median(seen)) if m else 0.0
+    jumps = path_jump_share(reading.centers, reading.times_s)
+    problems = []
+    if angle < MIN_TRIANGULATION_DEG:
+        problems.append(
+            f"no parallax (median triangulation angle {angle:.2f} deg < {MIN_TRIANGULATION_DEG:g} deg)"
+        )
+    # COLMAP measures in the pixels of the frames, and blur grows with their size.
+    limit = MAX_ERROR_PX * max(1.0, reading.longer_side / 1000.0)
+    if not reading.error_px <= limit:
+        problems.append(f"reprojection error {reading.error_px:.2f} px > {limit:.2f} px")
+    if len(reading.points) < MIN_POINTS:
+        problems.append(f"only {len(reading.points)} points (at least {MIN_POINTS} needed)")
+    if observations < MIN_OBSERVATIONS:
+        problems.append(f"a typical frame sees only {observations:.0f} points (< {MIN_OBSERVATIONS})")
+    for ratio in reading.focal_ratios:
+        if not FOCAL_RANGE[0] <= ratio <= FOCAL_RANGE[1]:
+            problems.append(f"implausible focal length, {ratio:.2f} times the longer image side")
+    if jumps > MAX_JUMP_SHARE:
+        problems.append(f"the camera path jumps at {100 * jumps:.0f} % of the frames")
+    return Health(
+        m, len(reading.points), float(reading.error_px), angle, observations, jumps, reading.focal_ratios,
+        tuple(problems),
+    )  # fmt: skip
+
+
+def path_jump_share(centers: NDArray[np.float64], times_s: NDArray[np.float64]) -> float:
+    """Share of steps of a video's camera path that are over 10 times its median speed. 0 for photos."""
+    if len(centers) < 5 or not np.isfinite(times_s).all():
+        return 0.0
+    order = np.argsort(times_s, kind="stable")
+    gaps = np.maximum(np.diff(times_s[order]), 1e-6)
+    speed = np.linalg.norm(np.diff(centers[order], axis=0), axis=1) / gaps
+    return float(np.mean(speed > 10.0 * np.median(speed)))
+
+
+def disagreement(
+    first: Mapping[str, NDArray[np.float64]], second: Mapping[str, NDArray[np.float64]]
+) -> tuple[float, float] | None:
+    """Compare two sets of camera_from_world [4, 4] after one similarity: (median rotation difference in degrees,
+    RMSE of camera centres / RMS radius of the centres). None with fewer than four common frames.
+    """
+    names = sorted(first.keys() & second.keys())
+    if len(names) < 4:
+        return None
+    a = np.stack([first[n] for n in names])
+    b = np.stack([second[n] for n in names])
+    # The relative rotation of the two worlds: the chordal mean of the per-frame estimates (projected to SO(3)).
+    world = _project_rotation(np.einsum("nji,njk->ik", b[:, :3, :3], a[:, :3, :3]))
+    relative = np.einsum("nij,jk,nlk->nil", b[:, :3, :3], world, a[:, :3, :3])
+    cosine = np.clip((np.trace(relative, axis1=1, axis2=2) - 1.0) / 2.0, -1.0, 1.0)
+    centers_a = -np.einsum("nji,nj->ni", a[:, :3, :3], a[:, :3, 3])
+    centers_b = -np.einsum("nji,nj->ni", b[:, :3, :3], b[:, :3, 3])
+    x, y = centers_a - centers_a.mean(0), centers_b - centers_b.mean(0)
+    u, s, vt = np.linalg.svd(y.T @ x)
+    sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    scale = np.trace(np.diag(s) @ sign) / max(float((x**2).sum()), 1e-300)
+    residual = scale * x @ (u @ sign @ vt).T - y
+    radius = max(float(np.sqrt((y**2).sum(1).mean())), 1e-300)
+    return (
+        float(np.degrees(np.median(np.arccos(cosine)))),
+        float(np.sqrt((residual**2).sum(1).mean())) / radius,
+    )
+
+
+def _project_rotation(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    u, _, vt = np.linalg.svd(matrix)
+    return u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
+
+
+def floor_problem(registered: int, total: int) -> str | None:
+    """Why too few frames have a pose, or None."""
+    if registered < MIN_FRAMES or registered < MIN_SHARE * total:
+        return f"only {registered} of {total} frames have a pose (at least {MIN_FRAMES} and {MIN_SHARE:.0%} needed)"
+    return None
+
+
+def group_sizes(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
+    """Connected groups of the match graph, largest first."""
+    parent = {n: n for n in names}
+
+    def root(n: str) -> str:
+        while parent[n] != n:
+            parent[n] = parent[parent[n]]
+            n = parent[n]
+        return n
+
+    for a, b in pairs:
+        parent[root(a)] = root(b)
+    groups: dict[str, list[str]] = {}
+    for n in names:
+        groups.setdefault(root(n), []).append(n)
+    return sorted(groups.values(), key=len, reverse=True)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the databases of all rungs say about a failure.
+
+    keypoints: per frame name the most keypoints any rung found; frames COLMAP could not read are missing.
+    pairs: verified pairs (names) of the rung with most of them. motion_px, pair_angle_deg: medians over verified
+    pairs. problems: why each rung's model was rejected.
+    """
+
+    frames: tuple[str, ...]
+    keypoints: Mapping[str, int]
+    pairs: tuple[tuple[str, str], ...]
+    motion_px: float
+    pair_angle_deg: float
+    model_angle_deg: float
+    problems: tuple[str, ...]
+
+
+def explain_failure(evidence: Evidence) -> str:
+    """One clear text: what failed, why, and what to do."""
+    n = len(evidence.frames)
+    empty = [f for f in evidence.frames if evidence.keypoints.get(f, 0) < MIN_KEYPOINTS]
+    advice_motion = (
+        "Move the camera sideways while filming: 3-D needs a baseline of a few percent of the distance; turning on "
+        "the spot is not enough."
+    )
+    if len(empty) > n - MIN_FRAMES:
+        zero = sum(evidence.keypoints.get(f, 0) == 0 for f in evidence.frames)
+        return (
+            f"No camera poses: no features ({zero} of {n} images have 0 keypoints, {len(empty)} fewer than "
+            f"{MIN_KEYPOINTS}). The images are blank, dark, without texture, or blurred beyond use. Capture something with "
+            "texture, in more light or with shorter exposure."
+        )
+    if not evidence.pairs:
+        return (
+            f"No camera poses: disconnected, none of the {n} frames shares matches with another. They show different things "
+            "or are blurred beyond use. Capture overlapping views (neighbours should share over half of the picture)."
+        )
+    groups = group_sizes(evidence.frames, evidence.pairs)
+    if len(groups[0]) < max(MIN_FRAMES, MIN_SHARE * n):
+        return (
+            f"No camera poses: disconnected, only {len(groups[0])} of {n} frames share matches (groups of "
+            f"{', '.join(str(len(g)) for g in groups[:6])}). Capture overlapping views, or give only frames of one scene."
+        )
+    if evidence.motion_px < 1.0:
+        return (
+            f"No camera poses: no parallax, the camera did not move (median motion of the features "
+            f"{evidence.motion_px:.2f} px between matched frames, triangulation angle {evidence.pair_angle_deg:.2f} deg). "
+            + advice_motion
+        )
+    angle = evidence.model_angle_deg if np.isfinite(evidence.model_angle_deg) else evidence.pair_angle_deg
+    if angle < MIN_TRIANGULATION_DEG or any(p.startswith("no parallax") for p in evidence.problems):
+        return (
+            f"No camera poses: no parallax, the camera did not move but only turned (median triangulation angle "
+            f"{angle:.2f} deg, features moved by {evidence.motion_px:.0f} px). " + advice_motion
+        )
+    reasons = "; ".join(dict.fromkeys(evidence.problems)) or "COLMAP found no pair of frames to start from"
+    return (
+        f"No trustworthy camera poses for {n} frames: {reasons}. Use frames with more overlap, more texture or less blur, "
+        "or give a COLMAP model."
+    )
+
+
+def frame_reason(
+    name: str, keypoints: Mapping[str, int], pairs: Sequence[tuple[str, str]], elsewhere: Mapping[str, int]
+) -> str:
+    """Why one frame has no pose although others have. `elsewhere`: frame -> size of the separate model it is in."""
+    if name not in keypoints:
+        return "COLMAP could not read the image"
+    if keypoints[name] < MIN_KEYPOINTS:
+        return f"no features ({keypoints[name]} keypoints)"
+    if name in elsewhere:
+        return f"disconnected: in a separate model of {elsewhere[name]} frames"
+    matched = sum(name in pair for pair in pairs)
+    if matched == 0:
+        return f"no matches with another frame ({keypoints[name]} keypoints)"
+    return f"too few matches agree with the model (matched with {matched} frames)"

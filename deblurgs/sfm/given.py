@@ -1,0 +1,194 @@
+"""Cameras the user already has: a COLMAP model, or poses and intrinsics in JSON. Runs in the SfM child."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deblurgs.errors import SfmError
+from deblurgs.sfm import colmap, ladder
+from deblurgs.sfm.colmap import FrameFile, Settings
+from deblurgs.sfm.output import fit_lens
+
+_MAX_JSON_BYTES = 64 << 20
+_MIN_POINTS = 20
+
+
+@dataclass(frozen=True)
+class GivenPoses:
+    """A pinhole camera shared by all frames and their camera_from_world [4, 4] (OpenCV axes) by frame name."""
+
+    lens: colmap.Lens
+    camera_from_world: Mapping[str, NDArray[np.float64]]
+
+
+View = tuple[FrameFile, NDArray[np.float64], colmap.Lens]
+
+
+def find_frames(
+    model: colmap.Model, frames: Sequence[FrameFile], folder: Path
+) -> tuple[dict[int, FrameFile], list[tuple[str, str]]]:
+    """Image id -> frame for each frame that the model has a pose for, in capture order, and the others with reason.
+
+    Names are compared as they are, then without folders, then without suffix where that is unambiguous.
+    """
+    tables: list[dict[str, int | None]] = []
+    for key in (_whole, _file, _stem):
+        table: dict[str, int | None] = {}
+        for image_id, image in model.images.items():
+            name = key(image.name)
+            table[name] = None if name in table else image_id
+        tables.append(table)
+    chosen: dict[int, FrameFile] = {}
+    failed = []
+    for frame in frames:
+        candidates = (t.get(key(frame.name)) for t, key in zip(tables, (_whole, _file, _stem), strict=True))
+        image_id = next((c for c in candidates if c is not None), None)
+        if image_id is None:
+            failed.append((frame.name, f"not in the given model {folder.name}"))
+        elif not model.image(image_id).has_pose:
+            failed.append((frame.name, "listed in the given model without a pose"))
+        elif image_id in chosen:
+            failed.append((frame.name, f"the given model names it like {chosen[image_id].name}"))
+        else:
+            fit_lens(colmap.lens(model, model.image(image_id).camera_id), frame)
+            chosen[image_id] = frame
+    return chosen, failed
+
+
+def absent_images(
+    model: colmap.Model, chosen: Mapping[int, FrameFile], other_names: Sequence[str], folder: Path
+) -> list[str]:
+    """A warning that names the images of the model which are neither used nor held out: they are not on disk."""
+    known = {_stem(n) for n in other_names}
+    absent = sorted(
+        model.image(i).name
+        for i in model.reg_image_ids()
+        if i not in chosen and _stem(model.image(i).name) not in known
+    )
+    if not absent:
+        return []
+    listing = ", ".join(absent[:8]) + (", ..." if len(absent) > 8 else "")
+    return [
+        f"{len(absent)} images of the model {folder} are not among the frames and are ignored: {listing}."
+    ]
+
+
+def read_poses(path: Path) -> GivenPoses:
+    """Read {"width", "height", "fx", "fy", "cx", "cy", "frames": {name: 4x4 camera_from_world}}.
+
+    Raises SfmError naming the frame with NaN, a wrong shape, or a matrix that is no rotation.
+    """
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise SfmError(
+                f"The poses file {path} is over {_MAX_JSON_BYTES >> 20} MB: that is not a poses file."
+            )
+        data = json.loads(path.read_text(encoding="utf-8"))
+        numbers = [float(data[k]) for k in ("width", "height", "fx", "fy", "cx", "cy")]
+        listing: dict[str, Any] = dict(data["frames"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise SfmError(
+            f"The poses file {path} cannot be read ({type(error).__name__}: {error}). It needs width, height, fx, fy, cx, "
+            "cy and frames."
+        ) from error
+    if not (np.isfinite(numbers).all() and min(numbers[:4]) > 0):
+        raise SfmError(f"The poses file {path} has an impossible camera: {numbers}.")
+    width, height, *params = numbers
+    poses = {}
+    for name, rows in listing.items():
+        try:
+            matrix = np.array(rows, dtype=np.float64)
+        except (ValueError, TypeError):
+            matrix = np.zeros(0)
+        if matrix.shape == (3, 4):
+            matrix = np.vstack([matrix, [0.0, 0.0, 0.0, 1.0]])
+        if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+            raise SfmError(f"The poses file {path}: the pose of {name!r} is not a finite 4x4 matrix.")
+        rotation = matrix[:3, :3]
+        if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
+            raise SfmError(
+                f"The poses file {path}: the pose of {name!r} holds no rotation (scaled, mirrored or singular matrix)."
+            )
+        u, _, vt = np.linalg.svd(rotation)
+        matrix[:3, :3] = u @ vt
+        poses[str(name)] = matrix
+    return GivenPoses(colmap.Lens("PINHOLE", int(width), int(height), tuple(params)), poses)
+
+
+def triangulate(
+    frames: Sequence[FrameFile],
+    poses: GivenPoses,
+    folder: Path,
+    max_image_size: int,
+    say: Callable[[str], None],
+) -> tuple[colmap.Model, Path, Settings, list[dict[str, Any]]]:
+    """Points for frames with known poses; poses and intrinsics stay exactly as given.
+
+    Returns the model, its feature database, the settings and the report of each try.
+    Raises SfmError when no settings give points: the poses then do not belong to the images.
+    """
+    images = folder / "stage"
+    colmap.stage_images(frames, images)
+    tried = []
+    for number, rung in enumerate(ladder.RUNGS[:2], start=1):
+        settings = replace(rung, max_image_size=max_image_size)
+        database, extract_s, match_s = ladder.features_and_matches(
+            frames, images, folder / f"given{number}", settings, say
+        )
+        model = colmap.triangulate(
+            database,
+            images,
+            folder / f"given{number}" / "model",
+            {f.staged: (fit_lens(poses.lens, f), poses.camera_from_world[f.name]) for f in frames},
+        )
+        entry = {
+            "rung": settings.name,
+            "registered": len(frames),
+            "points": model.num_points3D(),
+            "seconds": {"extract": round(extract_s, 2), "match": round(match_s, 2)},
+            "kept": model.num_points3D() >= _MIN_POINTS,
+        }
+        tried.append(entry)
+        if entry["kept"]:
+            return model, database, settings, tried
+    raise SfmError(
+        f"The given poses yield only {tried[-1]['points']} points in {len(frames)} frames: they do not fit the images "
+        "(wrong axes, order, or focal length), or the images show too little texture. Leave the poses out to let "
+        "deblurgs find the cameras itself."
+    )
+
+
+def views(source: Path, frames: Sequence[FrameFile]) -> tuple[list[View], list[tuple[str, str]]]:
+    """Pose and lens of each named frame in a COLMAP model folder or a poses file, and the frames without."""
+    if source.is_dir():
+        model = colmap.read_model(source)
+        chosen, failed = find_frames(model, frames, source)
+        known = colmap.poses(model)
+        found = [
+            (f, known[model.image(i).name], colmap.lens(model, model.image(i).camera_id))
+            for i, f in chosen.items()
+        ]
+        return found, failed
+    poses = read_poses(source)
+    found = [
+        (f, poses.camera_from_world[f.name], poses.lens) for f in frames if f.name in poses.camera_from_world
+    ]
+    failed = [(f.name, f"no pose in {source.name}") for f in frames if f.name not in poses.camera_from_world]
+    return found, failed
+
+
+def _whole(name: str) -> str:
+    return name
+
+
+def _file(name: str) -> str:
+    return PurePosixPath(name.replace("\\", "/")).name
+
+
+def _stem(name: str) -> str:
+    return _file(name).rsplit(".", 1)[0]

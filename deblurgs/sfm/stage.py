@@ -1,0 +1,168 @@
+"""Structure from motion as the rest of the program sees it: functions from frames and files to files.
+
+Everything that needs pycolmap happens in a child process (process.py, worker.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deblurgs.errors import SfmError
+from deblurgs.log import Log
+from deblurgs.scene.camera import Camera
+from deblurgs.scene.frame import Frame
+from deblurgs.sfm.diagnose import MIN_FRAMES
+from deblurgs.sfm.model import SparseModel, load_model
+from deblurgs.sfm.process import run_child
+
+DEFAULT_MAX_IMAGE_SIZE = 1600
+DEFAULT_BUDGET_S = 600.0
+
+
+@dataclass(frozen=True)
+class PosedViews:
+    """Poses of images outside the training model, for evaluation.
+
+    camera_from_world: name -> [4, 4] float64 in the world of the model they were asked from. cameras: name ->
+    pinhole camera; image_paths: name -> the image that it describes (undistorted where the lens needs it).
+    failed: name -> reason.
+    """
+
+    camera_from_world: dict[str, NDArray[np.float64]]
+    cameras: dict[str, Camera]
+    image_paths: dict[str, Path]
+    failed: dict[str, str]
+
+
+def run_sfm(
+    frames: Sequence[Frame],
+    work_dir: Path,
+    *,
+    given_model: Path | None = None,
+    given_poses: Path | None = None,
+    max_image_size: int = DEFAULT_MAX_IMAGE_SIZE,
+    budget_s: float = DEFAULT_BUDGET_S,
+    timeout_s: float | None = None,
+    memory_limit_mb: int | None = None,
+    log: Log,
+) -> SparseModel:
+    """Camera poses and sparse points of the training frames, written into `work_dir` (RUN/sfm).
+
+    frames: all frames in capture order; those with split "test" are left out here, always. With `given_model` (a
+    folder with a COLMAP model, binary or text) nothing is estimated: only the poses of the training frames are
+    taken, while points that test images helped to triangulate are kept (the published protocol of the Deblur-NeRF
+    folders, whose models contain the test images). With `given_poses` (JSON: width, height, fx, fy, cx, cy in px,
+    frames: {name: 4x4 camera_from_world}) points are triangulated with these poses fixed.
+    max_image_size: longer side in pixels at which features are found. budget_s: after so many seconds no further
+    settings are tried; timeout_s: the child is killed. memory_limit_mb: address space limit of the child.
+
+    Writes sparse/0/*.bin (COLMAP, distorted camera), images/*.png (undistorted frames, only if the lens moves
+    something by over 0.1 px), model.npz, database.db (features, not for given models) and last sfm.json.
+    Raises SfmError with the diagnosed reason, ResourceError when memory or disk run out.
+    """
+    train = [f for f in frames if f.split == "train"]
+    if given_model is not None and given_poses is not None:
+        raise SfmError("Both a COLMAP model and a poses file are given for the cameras. Give one of them.")
+    if len(train) < MIN_FRAMES:
+        raise SfmError(
+            f"Too few frames: {len(train)} given, 3-D needs at least {MIN_FRAMES} that show the scene from different places. "
+            "Add frames; a single photo can only be sharpened in 2-D."
+        )
+    given = given_model if given_model is not None else given_poses
+    job = "given_model" if given_model is not None else "given_poses" if given_poses is not None else "sfm"
+    request: dict[str, Any] = {
+        "work_dir": str(work_dir.resolve()),
+        "frames": _listing(train),
+        "other_names": [f.name for f in frames if f.split != "train"],
+        "max_image_size": max_image_size,
+        "budget_s": budget_s,
+        "memory_limit_mb": memory_limit_mb,
+    }
+    if given is not None:
+        request["given"] = str(given.resolve())
+    run_child(job, request, work_dir, log=log, timeout_s=timeout_s)
+    return load_model(work_dir)
+
+
+def read_given_poses(
+    given: Path, frames: Sequence[Frame], out_dir: Path, *, log: Log, timeout_s: float | None = None
+) -> PosedViews:
+    """Poses of any frames, held-out ones included, from a COLMAP model folder or a poses file. Evaluation only.
+
+    They are in the world of that model, which is the world of a SparseModel made from it. Undistorted copies, if
+    needed, and the log go to `out_dir`.
+    """
+    request = {"given": str(given.resolve()), "frames": _listing(frames), "out_dir": str(out_dir.resolve())}
+    return _posed_views(run_child("views", request, out_dir, log=log, timeout_s=timeout_s))
+
+
+def register_test(
+    sfm_dir: Path,
+    train_frames: Sequence[Frame],
+    test_frames: Sequence[Frame],
+    out_dir: Path,
+    *,
+    log: Log,
+    timeout_s: float | None = None,
+) -> PosedViews:
+    """Register held-out images to the finished training model in `sfm_dir`. Evaluation only, after training's SfM.
+
+    Nothing in `sfm_dir` is changed: each pose is estimated alone from matches with the model's points, with the
+    training camera's intrinsics. train_frames: the frames `run_sfm` was called with. Works and writes in `out_dir`.
+    """
+    if out_dir.resolve() == sfm_dir.resolve():
+        raise ValueError("held-out images must not be registered inside the training model's folder")
+    train = [f for f in train_frames if f.split == "train"]
+    request = {
+        "sfm_dir": str(sfm_dir.resolve()),
+        "train_frames": _listing(train),
+        "frames": _listing(test_frames, prefix="t"),
+        "out_dir": str(out_dir.resolve()),
+    }
+    return _posed_views(run_child("register", request, out_dir, log=log, timeout_s=timeout_s))
+
+
+def undistort_like(
+    sfm_dir: Path, frames: Sequence[Frame], out_dir: Path, *, log: Log, timeout_s: float | None = None
+) -> dict[str, Path]:
+    """Bring other images of the training views (sharp twins) into the pinhole geometry of their namesakes.
+
+    Returns name -> path of the image that the model's camera of that name describes: the image itself where
+    nothing had to be undistorted. Frames without a pose are left out.
+    """
+    request = {
+        "sfm_dir": str(sfm_dir.resolve()),
+        "frames": _listing(frames),
+        "out_dir": str(out_dir.resolve()),
+    }
+    result = run_child("undistort", request, out_dir, log=log, timeout_s=timeout_s)
+    return {n: Path(p) for n, p in result["paths"].items()}
+
+
+def _listing(frames: Sequence[Frame], prefix: str = "f") -> list[dict[str, Any]]:
+    """Frames as the child wants them. The staged name is ours: a number, and the suffix so that COLMAP can decode."""
+    return [
+        {
+            "staged": f"{prefix}{i:06d}{f.path.suffix.lower()}",
+            "name": f.name,
+            "path": str(f.path.resolve()),
+            "width": f.width,
+            "height": f.height,
+            "time_s": f.time_s,
+        }
+        for i, f in enumerate(frames)
+    ]
+
+
+def _posed_views(result: dict[str, Any]) -> PosedViews:
+    views = result["views"]
+    return PosedViews(
+        {v["name"]: np.array(v["camera_from_world"], dtype=np.float64) for v in views},
+        {v["name"]: Camera(int(v["camera"][0]), int(v["camera"][1]), *v["camera"][2:]) for v in views},
+        {v["name"]: Path(v["path"]) for v in views},
+        {n: r for n, r in result["failed"]},
+    )

@@ -6,6 +6,7 @@ comes first, saving a PNG or a compressed npz corrupts the heap. A test keeps th
 
 import zlib  # noqa: F401, I001  (must come before pycolmap, see above)
 
+import copy
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -45,7 +46,7 @@ class Settings:
     name: str
     sift: Mapping[str, Any] = field(default_factory=dict)
     mapper: Mapping[str, Any] = field(default_factory=dict)
-    max_image_size: int = 1600
+    max_image_size: int = 1000
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,20 @@ def extract(database: Path, image_dir: Path, frames: Sequence[FrameFile], settin
         setattr(options.sift, key, value)
     reader = pycolmap.ImageReaderOptions()
     reader.camera_model = CAMERA_MODEL
-    sizes = dict.fromkeys((f.width, f.height) for f in frames)
-    for size in sizes:
+    with pycolmap.Database.open(database) as db:
+        known = {i.name for i in db.read_all_images()}
+    for size in dict.fromkeys((f.width, f.height) for f in frames):
+        names = [f.staged for f in frames if (f.width, f.height) == size]
+        # Extraction alone numbers the images in the order in which its threads finish, and mapping depends on the
+        # numbers: entering the images first makes runs repeatable.
+        fresh = [n for n in names if n not in known]
+        if fresh:
+            pycolmap.import_images(database, image_dir, pycolmap.CameraMode.SINGLE, fresh, reader)
         pycolmap.set_random_seed(SEED)
         pycolmap.extract_features(
             database,
             image_dir,
-            image_names=[f.staged for f in frames if (f.width, f.height) == size],
+            image_names=names,
             camera_mode=pycolmap.CameraMode.SINGLE,
             reader_options=reader,
             extraction_options=options,
@@ -136,7 +144,8 @@ def pipeline_options(settings: Settings) -> pycolmap.IncrementalPipelineOptions:
 def map_images(
     database: Path, image_dir: Path, output: Path, settings: Settings
 ) -> list[pycolmap.Reconstruction]:
-    """Incremental mapping. All models, the one with most registered images first (it need not be COLMAP's first)."""
+    """Incremental mapping. All models, the one with most registered images first (it need not be "
+    "COLMAP's first)."""
     output.mkdir(parents=True, exist_ok=True)
     pycolmap.set_random_seed(SEED)
     models = pycolmap.incremental_mapping(database, image_dir, output, pipeline_options(settings))
@@ -227,7 +236,8 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
             break
     else:
         raise SfmError(
-            f"The folder {folder} holds no COLMAP model: cameras, images and points3D (.bin or .txt) must be in it. "
+            f"The folder {folder} holds no COLMAP model: cameras, images and points3D (.bin or .txt) must "
+            "be in it. "
             f"Usually that is the folder sparse/0."
         )
     try:
@@ -235,7 +245,8 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
         (model.read_binary if suffix == "bin" else model.read_text)(folder)
     except Exception as error:  # pycolmap raises several kinds, all with COLMAP's own text
         raise SfmError(
-            f"COLMAP cannot read the model in {folder} ({str(error).strip().splitlines()[-1][:300]}). Convert it with "
+            f"COLMAP cannot read the model in {folder} ({str(error).strip().splitlines()[-1][:300]}). "
+            "Convert it with "
             "`colmap model_converter`, or leave it out to let deblurgs find the cameras itself."
         ) from error
     return model
@@ -246,7 +257,7 @@ def simplified(model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
     result = pycolmap.Reconstruction(model)
     for camera_id in list(result.cameras):
         camera = result.camera(camera_id)
-        camera.params = np.array([*camera.params[:3], 0.0])
+        camera.params = [*camera.params[:3], 0.0]
     options = pycolmap.BundleAdjustmentOptions()
     options.refine_extra_params = False
     options.print_summary = False
@@ -259,7 +270,8 @@ def simplified(model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
 def resume_mapping(
     start: pycolmap.Reconstruction, database: Path, image_dir: Path, output: Path, settings: Settings
 ) -> pycolmap.Reconstruction:
-    """Try to register the missing images of a model with other mapper settings. Returns `start` if none is added."""
+    """Try to register the missing images of a model with other mapper settings. Returns `start` if none "
+    "is added."""
     begin = output / "start"
     begin.mkdir(parents=True, exist_ok=True)
     start.write(begin)
@@ -324,7 +336,7 @@ class Lens:
 
     def _camera(self) -> pycolmap.Camera:
         camera = pycolmap.Camera.create_from_model_name(1, self.model, 1.0, self.width, self.height)
-        camera.params = np.array(self.params)
+        camera.params = list(self.params)
         return camera
 
     @property
@@ -346,7 +358,8 @@ class Lens:
         return Lens(self.model, width, height, tuple(float(v) for v in camera.params))
 
     def img_from_cam(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Pixels [n, 2] of points [n, 3] in the camera frame, distortion included; NaN where it is undefined."""
+        """Pixels [n, 2] of points [n, 3] in the camera frame, distortion included; NaN where it is "
+        "undefined."""
         return np.asarray(self._camera().img_from_cam(points), dtype=np.float64)
 
 
@@ -366,23 +379,41 @@ def renamed(model: pycolmap.Reconstruction, names: Mapping[int, str]) -> pycolma
     return result
 
 
+def in_own_frame(model: pycolmap.Reconstruction, frames: Sequence[FrameFile]) -> pycolmap.Reconstruction:
+    """The model in a world of our choice, so that equal runs give equal numbers: axes of the first registered
+    frame, origin at the mean camera centre, root mean square distance of the cameras from it 1.
+    """
+    ids = {model.image(i).name: i for i in model.reg_image_ids()}
+    order = [ids[f.staged] for f in frames if f.staged in ids]
+    centers = np.stack([model.image(i).projection_center() for i in order])
+    middle = centers.mean(axis=0)
+    radius = float(np.sqrt(((centers - middle) ** 2).sum(axis=1).mean()))
+    if radius <= 0:
+        return model
+    rotation = as_matrix(model.image(order[0]).cam_from_world())[:3, :3]  # pyright: ignore[reportArgumentType]
+    result = pycolmap.Reconstruction(model)
+    result.transform(pycolmap.Sim3d(1.0 / radius, pycolmap.Rotation3d(rotation), -rotation @ middle / radius))
+    return result
+
+
 def ensure_errors(model: pycolmap.Reconstruction) -> None:
     """Compute the points' mean reprojection errors, which foreign models may lack."""
     model.update_point_3d_errors()
 
 
 def restricted(model: pycolmap.Reconstruction, image_ids: Sequence[int]) -> pycolmap.Reconstruction:
-    """A copy with only these images; points that none of them sees are left out. Rigs become single cameras."""
+    """A copy with only these images; points that none of them sees are left out. Rigs become single "
+    "cameras."""
     result = pycolmap.Reconstruction()
     for camera_id in sorted({model.image(i).camera_id for i in image_ids}):
-        result.add_camera_with_trivial_rig(pycolmap.Camera(model.camera(camera_id)))
+        result.add_camera_with_trivial_rig(copy.copy(model.camera(camera_id)))
     tracks: dict[int, pycolmap.Track] = {}
     for image_id in image_ids:
         image = model.image(image_id)
         keypoints = np.array([p.xy for p in image.points2D], dtype=np.float64).reshape(-1, 2)
-        copy = pycolmap.Image(image.name, keypoints, image.camera_id, image_id)
+        bare = pycolmap.Image(image.name, keypoints, image.camera_id, image_id)
         pose = image.cam_from_world()
-        result.add_image_with_trivial_frame(copy, pose)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        result.add_image_with_trivial_frame(bare, pose)  # pyright: ignore[reportCallIssue, reportArgumentType]
         for k in image.get_observation_point2D_idxs():
             tracks.setdefault(image.points2D[k].point3D_id, pycolmap.Track()).add_element(image_id, k)
     for point_id, track in tracks.items():
@@ -399,7 +430,8 @@ def triangulate(
     output: Path,
     views: Mapping[str, tuple[Lens, NDArray[np.float64]]],
 ) -> pycolmap.Reconstruction:
-    """Points for images with known lens and camera_from_world [4, 4], by staged name. Poses are not refined."""
+    """Points for images with known lens and camera_from_world [4, 4], by staged name. Poses are not "
+    "refined."""
     model = pycolmap.Reconstruction()
     with pycolmap.Database.open(database) as db:
         images = {i.name: i for i in db.read_all_images() if i.name in views}
@@ -408,14 +440,14 @@ def triangulate(
             camera = pycolmap.Camera.create_from_model_name(
                 camera_id, lens_.model, 1.0, lens_.width, lens_.height
             )
-            camera.params = np.array(lens_.params)
+            camera.params = list(lens_.params)
             camera.has_prior_focal_length = True
             db.update_camera(camera)
             model.add_camera_with_trivial_rig(camera)
         for name, image in images.items():
             keypoints = db.read_keypoints(image.image_id)[:, :2].astype(np.float64)
-            copy = pycolmap.Image(name, keypoints, image.camera_id, image.image_id)
-            model.add_image_with_trivial_frame(copy, as_rigid(views[name][1]))
+            bare = pycolmap.Image(name, keypoints, image.camera_id, image.image_id)
+            model.add_image_with_trivial_frame(bare, as_rigid(views[name][1]))
     output.mkdir(parents=True, exist_ok=True)
     options = pipeline_options(Settings("triangulate"))
     pycolmap.set_random_seed(SEED)
@@ -425,7 +457,8 @@ def triangulate(
 def absolute_pose(
     pixels: NDArray[np.float64], points: NDArray[np.float64], lens_: Lens, max_error_px: float
 ) -> tuple[NDArray[np.float64], int] | None:
-    """camera_from_world [4, 4] from pixels [n, 2] and points [n, 3] by RANSAC and refinement, and the inliers."""
+    """camera_from_world [4, 4] from pixels [n, 2] and points [n, 3] by RANSAC and refinement, and the "
+    "inliers."""
     estimation = pycolmap.AbsolutePoseEstimationOptions()
     estimation.ransac.max_error = max_error_px
     estimation.ransac.random_seed = SEED

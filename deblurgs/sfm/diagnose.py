@@ -65,7 +65,8 @@ class Health:
 def triangulation_angles(
     centers: NDArray[np.float64], points: NDArray[np.float64], tracks: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """The largest angle between two viewing rays of each point, degrees; 0 with fewer than two rays. Shape [P]."""
+    """The largest angle between two viewing rays of each point, degrees; 0 with fewer than two rays. "
+    "Shape [P]."""
     angles = np.zeros(len(points))
     order = np.argsort(tracks[:, 1], kind="stable")
     frame_idx, point_idx = tracks[order, 0], tracks[order, 1]
@@ -203,42 +204,49 @@ def explain_failure(evidence: Evidence) -> str:
     n = len(evidence.frames)
     empty = [f for f in evidence.frames if evidence.keypoints.get(f, 0) < MIN_KEYPOINTS]
     advice_motion = (
-        "Move the camera sideways while filming: 3-D needs a baseline of a few percent of the distance; turning on "
+        "Move the camera sideways while filming: 3-D needs a baseline of a few percent of the distance; "
+        "turning on "
         "the spot is not enough."
     )
     if len(empty) > n - MIN_FRAMES:
         zero = sum(evidence.keypoints.get(f, 0) == 0 for f in evidence.frames)
         return (
             f"No camera poses: no features ({zero} of {n} images have 0 keypoints, {len(empty)} fewer than "
-            f"{MIN_KEYPOINTS}). The images are blank, dark, without texture, or blurred beyond use. Capture something with "
+            f"{MIN_KEYPOINTS}). The images are blank, dark, without texture, or blurred beyond use. "
+            "Capture something with "
             "texture, in more light or with shorter exposure."
         )
     if not evidence.pairs:
         return (
-            f"No camera poses: disconnected, none of the {n} frames shares matches with another. They show different things "
-            "or are blurred beyond use. Capture overlapping views (neighbours should share over half of the picture)."
+            f"No camera poses: disconnected, none of the {n} frames shares matches with another. They show "
+            "different things "
+            "or are blurred beyond use. Capture overlapping views (neighbours should share over half of "
+            "the picture)."
         )
     groups = group_sizes(evidence.frames, evidence.pairs)
     if len(groups[0]) < max(MIN_FRAMES, MIN_SHARE * n):
         return (
             f"No camera poses: disconnected, only {len(groups[0])} of {n} frames share matches (groups of "
-            f"{', '.join(str(len(g)) for g in groups[:6])}). Capture overlapping views, or give only frames of one scene."
+            f"{', '.join(str(len(g)) for g in groups[:6])}). Capture overlapping views, or give only "
+            "frames of one scene."
         )
     if evidence.motion_px < 1.0:
         return (
             f"No camera poses: no parallax, the camera did not move (median motion of the features "
-            f"{evidence.motion_px:.2f} px between matched frames, triangulation angle {evidence.pair_angle_deg:.2f} deg). "
-            + advice_motion
+            f"{evidence.motion_px:.2f} px between matched frames, triangulation angle "
+            f"{evidence.pair_angle_deg:.2f} deg). " + advice_motion
         )
     angle = evidence.model_angle_deg if np.isfinite(evidence.model_angle_deg) else evidence.pair_angle_deg
     if angle < MIN_TRIANGULATION_DEG or any(p.startswith("no parallax") for p in evidence.problems):
         return (
-            f"No camera poses: no parallax, the camera did not move but only turned (median triangulation angle "
+            "No camera poses: no parallax, the camera did not move but only turned (median triangulation "
+            "angle "
             f"{angle:.2f} deg, features moved by {evidence.motion_px:.0f} px). " + advice_motion
         )
     reasons = "; ".join(dict.fromkeys(evidence.problems)) or "COLMAP found no pair of frames to start from"
     return (
-        f"No trustworthy camera poses for {n} frames: {reasons}. Use frames with more overlap, more texture or less blur, "
+        f"No trustworthy camera poses for {n} frames: {reasons}. Use frames with more overlap, more "
+        "texture or less blur, "
         "or give a COLMAP model."
     )
 
@@ -246,7 +254,8 @@ def explain_failure(evidence: Evidence) -> str:
 def frame_reason(
     name: str, keypoints: Mapping[str, int], pairs: Sequence[tuple[str, str]], elsewhere: Mapping[str, int]
 ) -> str:
-    """Why one frame has no pose although others have. `elsewhere`: frame -> size of the separate model it is in."""
+    """Why one frame has no pose although others have. `elsewhere`: frame -> size of the separate model "
+    "it is in."""
     if name not in keypoints:
         return "COLMAP could not read the image"
     if keypoints[name] < MIN_KEYPOINTS:

@@ -20,7 +20,8 @@ _MIN_POINTS = 20
 
 @dataclass(frozen=True)
 class GivenPoses:
-    """A pinhole camera shared by all frames and their camera_from_world [4, 4] (OpenCV axes) by frame name."""
+    """A pinhole camera shared by all frames and their camera_from_world [4, 4] (OpenCV axes) by frame "
+    "name."""
 
     lens: colmap.Lens
     camera_from_world: Mapping[str, NDArray[np.float64]]
@@ -63,7 +64,8 @@ def find_frames(
 def absent_images(
     model: colmap.Model, chosen: Mapping[int, FrameFile], other_names: Sequence[str], folder: Path
 ) -> list[str]:
-    """A warning that names the images of the model which are neither used nor held out: they are not on disk."""
+    """A warning that names the images of the model which are neither used nor held out: they are not on "
+    "disk."""
     known = {_stem(n) for n in other_names}
     absent = sorted(
         model.image(i).name
@@ -93,7 +95,8 @@ def read_poses(path: Path) -> GivenPoses:
         listing: dict[str, Any] = dict(data["frames"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SfmError(
-            f"The poses file {path} cannot be read ({type(error).__name__}: {error}). It needs width, height, fx, fy, cx, "
+            f"The poses file {path} cannot be read ({type(error).__name__}: {error}). It needs width, "
+            "height, fx, fy, cx, "
             "cy and frames."
         ) from error
     if not (np.isfinite(numbers).all() and min(numbers[:4]) > 0):
@@ -112,7 +115,8 @@ def read_poses(path: Path) -> GivenPoses:
         rotation = matrix[:3, :3]
         if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-3 or np.linalg.det(rotation) < 0:
             raise SfmError(
-                f"The poses file {path}: the pose of {name!r} holds no rotation (scaled, mirrored or singular matrix)."
+                f"The poses file {path}: the pose of {name!r} holds no rotation (scaled, mirrored or "
+                "singular matrix)."
             )
         u, _, vt = np.linalg.svd(rotation)
         matrix[:3, :3] = u @ vt
@@ -157,8 +161,10 @@ def triangulate(
         if entry["kept"]:
             return model, database, settings, tried
     raise SfmError(
-        f"The given poses yield only {tried[-1]['points']} points in {len(frames)} frames: they do not fit the images "
-        "(wrong axes, order, or focal length), or the images show too little texture. Leave the poses out to let "
+        f"The given poses yield only {tried[-1]['points']} points in {len(frames)} frames: they do not fit "
+        "the images "
+        "(wrong axes, order, or focal length), or the images show too little texture. Leave the poses out "
+        "to let "
         "deblurgs find the cameras itself."
     )
 

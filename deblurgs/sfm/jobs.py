@@ -1,4 +1,5 @@
-"""The jobs of the SfM child process. Each takes the request as JSON data and returns the result as JSON data."""
+"""The jobs of the SfM child process. Each takes the request as JSON data and returns the result as JSON "
+"data."""
 
 import json
 import os
@@ -29,12 +30,14 @@ def sfm(request: Request, say: Say) -> dict[str, Any]:
     folder = work_dir / "work"
     result = ladder.climb(frames, folder, request["max_image_size"], request["budget_s"], say)
     model, distortion = ladder.without_needless_distortion(result.model)
+    model = colmap.in_own_frame(model, frames)
     health = examine(colmap.reading(model, frames))
     warnings = [*result.warnings, *_warnings(health.registered, len(frames), result.failed)]
     others = next((t["other_models"] for t in result.tried if t["kept"]), [])
     if others:
         warnings.append(
-            f"SfM found {1 + len(others)} disconnected models; the largest with {health.registered} frames is used, those "
+            f"SfM found {1 + len(others)} disconnected models; the largest with {health.registered} frames "
+            "is used, those "
             f"with {', '.join(map(str, others))} frames are not."
         )
     by_name = {model.image(i).name: i for i in model.reg_image_ids()}
@@ -147,7 +150,8 @@ def register(request: Request, say: Say) -> dict[str, Any]:
 
 
 def undistort_images(request: Request, say: Say) -> dict[str, Any]:
-    """Bring further images (sharp twins, masks' photos) into the pinhole geometry of the frames of the same name."""
+    """Bring further images (sharp twins, masks' photos) into the pinhole geometry of the frames of the "
+    "same name."""
     frames, out_dir = _frames(request["frames"]), Path(request["out_dir"])
     model = colmap.read_model(Path(request["sfm_dir"]) / "sparse" / "0")
     by_name = {model.image(i).name: i for i in model.reg_image_ids()}

@@ -34,7 +34,7 @@ _DISTORTION_EVIDENCE = 25.0
 # upsampled octave, which finds mostly noise in blurred frames. Rung 3: descriptors pooled over scales and upright
 # (up to about 30 degrees of camera roll), the most forgiving.
 RUNGS = (
-    Settings("1: fine", sift={"peak_threshold": 0.004}),
+    Settings("1: fine", sift={"peak_threshold": 0.004, "max_num_features": 4096}),
     Settings("2: first_octave 0", sift={"first_octave": 0, "peak_threshold": 0.002}),
     Settings(
         "3: first_octave 0, pooled, upright",
@@ -157,7 +157,8 @@ def image_pairs(names: Sequence[str]) -> list[tuple[str, str]] | None:
 def features_and_matches(
     frames: Sequence[FrameFile], images: Path, folder: Path, settings: Settings, say: Callable[[str], None]
 ) -> tuple[Path, float, float]:
-    """Database with verified matches, and the seconds for extraction and matching. Finished steps are reused."""
+    """Database with verified matches, and the seconds for extraction and matching. Finished steps are "
+    "reused."""
     folder.mkdir(parents=True, exist_ok=True)
     database, marker = folder / "database.db", folder / "done.json"
     print_ = _fingerprint(frames, settings)

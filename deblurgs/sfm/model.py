@@ -6,6 +6,7 @@ Image paths are stored relative to the folder of the file, so that a run folder 
 
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,8 @@ class SparseModel:
         return len(self.names)
 
     def depths(self, frame_idx: int) -> NDArray[np.float64]:
-        """Depths along +z, in world units, of the points that one frame sees. Shape [number of points seen]."""
+        """Depths along +z, in world units, of the points that one frame sees. Shape [number of points "
+        "seen]."""
         pose = self.camera_from_world[frame_idx]
         return self.points[self.observations[frame_idx]] @ pose[2, :3] + pose[2, 3]
 
@@ -98,7 +100,7 @@ def load_model(work_dir: Path) -> SparseModel:
                 points=data["points"],
                 colors=data["colors"],
                 errors=data["errors"],
-                observations=[point_idx[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)],
+                observations=[point_idx[a:b] for a, b in pairwise(starts)],
                 failed=[(str(n), str(r)) for n, r in data["failed"]],
             )
         _check(model)

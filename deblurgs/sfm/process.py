@@ -71,7 +71,8 @@ def run_child(
     request_path.unlink(missing_ok=True)
     if timed_out:
         raise errors.SfmError(
-            f"SfM was stopped after {timeout_s:.0f} s (time limit). Use fewer or smaller frames, or allow more time. "
+            f"SfM was stopped after {timeout_s:.0f} s (time limit). Use fewer or smaller frames, or allow "
+            "more time. "
             f"Last lines of {log_path}:\n{_tail(log_path)}"
         )
     return _read_result(child.returncode, result_path, log_path, log)
@@ -109,7 +110,8 @@ def _crash_text(code: int, log_path: Path) -> str:
             how = f"was killed by signal {-code}"
         if -code == getattr(signal, "SIGKILL", 9):
             advice = (
-                "The system does this when memory runs out: close other programs, or use fewer or smaller frames. "
+                "The system does this when memory runs out: close other programs, or use fewer or smaller "
+                "frames. "
                 "Features already found are reused on the next try."
             )
     return f"The SfM process {how} before it had a result. {advice} Its last lines ({log_path}):\n{_tail(log_path)}"
@@ -136,7 +138,8 @@ def _environment() -> dict[str, str]:
 
 
 def _kill_group(child: "subprocess.Popen[bytes]") -> None:
-    """Politely, then hard. Does nothing to a child that has ended, whose group could be someone else's by now."""
+    """Politely, then hard. Does nothing to a child that has ended, whose group could be someone else's "
+    "by now."""
     for name, wait_s in (("SIGTERM", _GRACE_S), ("SIGKILL", None)):
         if child.poll() is not None:
             return

@@ -34,7 +34,8 @@ def register(
     source = sfm_dir / "database.db"
     if not source.is_file():
         raise SfmError(
-            f"There are no features in {sfm_dir} (its cameras were given as a COLMAP model), so held-out images cannot be "
+            f"There are no features in {sfm_dir} (its cameras were given as a COLMAP model), so held-out "
+            "images cannot be "
             "registered to it. Take their poses from the given model instead."
         )
     report = json.loads((sfm_dir / "sfm.json").read_text(encoding="utf-8"))

@@ -19,7 +19,7 @@ from deblurgs.sfm.diagnose import MIN_FRAMES
 from deblurgs.sfm.model import SparseModel, load_model
 from deblurgs.sfm.process import run_child
 
-DEFAULT_MAX_IMAGE_SIZE = 1600
+DEFAULT_MAX_IMAGE_SIZE = 1000
 DEFAULT_BUDGET_S = 600.0
 
 
@@ -69,7 +69,8 @@ def run_sfm(
         raise SfmError("Both a COLMAP model and a poses file are given for the cameras. Give one of them.")
     if len(train) < MIN_FRAMES:
         raise SfmError(
-            f"Too few frames: {len(train)} given, 3-D needs at least {MIN_FRAMES} that show the scene from different places. "
+            f"Too few frames: {len(train)} given, 3-D needs at least {MIN_FRAMES} that show the scene from "
+            "different places. "
             "Add frames; a single photo can only be sharpened in 2-D."
         )
     given = given_model if given_model is not None else given_poses
@@ -144,7 +145,8 @@ def undistort_like(
 
 
 def _listing(frames: Sequence[Frame], prefix: str = "f") -> list[dict[str, Any]]:
-    """Frames as the child wants them. The staged name is ours: a number, and the suffix so that COLMAP can decode."""
+    """Frames as the child wants them. The staged name is ours: a number, and the suffix so that COLMAP "
+    "can decode."""
     return [
         {
             "staged": f"{prefix}{i:06d}{f.path.suffix.lower()}",

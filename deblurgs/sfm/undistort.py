@@ -47,7 +47,8 @@ def pinhole_without_blanks(camera: Camera, img_from_cam: ImgFromCam) -> Camera:
         low, high = high, 1.0 + (high - 1.0) * 1.5
         if high > _MAX_ZOOM:
             raise SfmError(
-                f"The lens distortion of the {camera.width}x{camera.height} px camera is too strong for a pinhole view. "
+                f"The lens distortion of the {camera.width}x{camera.height} px camera is too strong for a "
+                "pinhole view. "
                 "Undistort the frames first (`colmap image_undistorter`) or crop their border."
             )
     for _ in range(30):
@@ -88,8 +89,8 @@ def resample(image: NDArray[np.uint8], places: NDArray[np.float32]) -> NDArray[n
     for top in range(0, places.shape[0], band):
         part = places[top : top + band] - np.float32(0.5)
         base = np.floor(part).astype(np.int64)
-        wx = _catmull_rom(part[..., 0] - base[..., 0])
-        wy = _catmull_rom(part[..., 1] - base[..., 1])
+        wx = _catmull_rom((part[..., 0] - base[..., 0]).astype(np.float32))
+        wy = _catmull_rom((part[..., 1] - base[..., 1]).astype(np.float32))
         total = np.zeros((*part.shape[:2], source.shape[1]), dtype=np.float32)
         for j in range(4):
             row = np.clip(base[..., 1] + j - 1, 0, height - 1) * width
@@ -113,12 +114,13 @@ def undistort_file(source: Path, target: Path, places: NDArray[np.float32]) -> N
 def _catmull_rom(t: NDArray[np.float32]) -> list[NDArray[np.float32]]:
     """Weights of the four neighbours (Keys 1981, a = -1/2), which sum to one."""
     t2, t3 = t * t, t * t * t
-    return [
+    weights = [
         -0.5 * t3 + t2 - 0.5 * t,
         1.5 * t3 - 2.5 * t2 + 1.0,
         -1.5 * t3 + 2.0 * t2 + 0.5 * t,
         0.5 * t3 - 0.5 * t2,
     ]
+    return [w.astype(np.float32) for w in weights]
 
 
 def _zoomed(camera: Camera, zoom: float) -> Camera:

@@ -4,7 +4,6 @@ Nothing is changed and nothing is downloaded. Each check ends in `ok`, `warning`
 part missing) or `problem` (the main job cannot run).
 """
 
-import importlib
 import json
 import platform
 import subprocess
@@ -16,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from deblurgs import machine
+from deblurgs.errors import DeblurgsError
 from deblurgs.files import plain_json
 
 _MIN_MEMORY_MB = 2000
@@ -47,10 +47,6 @@ class Report:
     def can_run(self) -> bool:
         return all(check.health is not Health.PROBLEM for check in self.checks)
 
-    @property
-    def exit_code(self) -> int:
-        return 0 if self.can_run else 1
-
 
 def examine(folder: Path | None = None) -> Report:
     """Look at this machine; `folder` is where runs will be written (default: the current folder)."""
@@ -71,11 +67,11 @@ def examine(folder: Path | None = None) -> Report:
     return Report(versions, tuple(checks))
 
 
-def as_json(report: Report) -> str:
+def json_from_report(report: Report) -> str:
     return json.dumps(plain_json({"can_run": report.can_run, **plain_json(report)}), indent=1)
 
 
-def as_text(report: Report) -> str:
+def text_from_report(report: Report) -> str:
     """The report for people, one fact per line."""
     known = ", ".join(f"{name} {version or 'missing'}" for name, version in report.versions.items())
     lines = [f"versions: {known}"]
@@ -88,11 +84,15 @@ def as_text(report: Report) -> str:
     return "\n".join(lines)
 
 
-def run(folder: Path | None = None, *, json_output: bool = False) -> int:
-    """Print the report to stdout; returns the exit code, 0 when the main job can run, 1 otherwise."""
+def doctor(*, as_json: bool = False, folder: Path | None = None) -> None:
+    """Print the report to stdout. Raises DeblurgsError (exit code 1) when the main job cannot run here."""
     report = examine(folder)
-    print(as_json(report) if json_output else as_text(report))
-    return report.exit_code
+    print(json_from_report(report) if as_json else text_from_report(report))
+    if not report.can_run:
+        broken = [check.name for check in report.checks if check.health is Health.PROBLEM]
+        raise DeblurgsError(
+            f"the main job cannot run on this machine: {', '.join(broken)} (see the report above)"
+        )
 
 
 def _check_packages(versions: dict[str, str | None]) -> Check:
@@ -149,9 +149,9 @@ def _check_rasterizer() -> list[Check]:
             Check("torch", Health.PROBLEM, f"does not load: {error}. Install the CPU build of torch again")
         ]
     checks = [Check("torch", Health.OK, f"loads, {torch.get_num_threads()} threads")]
-    reason = _compiled_backend_problem()
+    reason, detail = _compiled_backend()
     if reason is None:
-        checks.append(Check("rasterizer cpu", Health.OK, _compiled_backend_detail()))
+        checks.append(Check("rasterizer cpu", Health.OK, detail))
     else:
         detail = f"{reason}; the reference rasterizer is used instead and is slow. Install the wheel again"
         checks.append(Check("rasterizer cpu", Health.WARNING, detail))
@@ -159,17 +159,20 @@ def _check_rasterizer() -> list[Check]:
     return checks
 
 
-def _compiled_backend_problem() -> str | None:
-    """Why the compiled kernels cannot be used, None if they can. A missing file must not end the report."""
+def _compiled_backend() -> tuple[str | None, str]:
+    """Why the compiled kernels cannot be used (None if they can), and where they lie and what they use."""
     try:
-        backend = importlib.import_module("deblurgs.raster.cpu").CpuBackend()
-        return backend.available()
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        from deblurgs.raster import native
+        from deblurgs.raster.cpu import CpuBackend
 
-
-def _compiled_backend_detail() -> str:
-    return "compiled kernels work"
+        backend = CpuBackend()
+        reason = backend.available()
+        if reason is not None:
+            return reason, ""
+        path = next((item for item in native.library_candidates() if item.is_file()), None)
+        return None, f"instruction set {backend.isa()}, {path}"
+    except Exception as error:  # Whatever is broken, the report goes on.
+        return f"{type(error).__name__}: {error}", ""
 
 
 def _try_render() -> Check:

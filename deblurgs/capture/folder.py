@@ -61,7 +61,7 @@ def _choose(candidates: list[_Candidate], max_frames: int, store: "_Store") -> l
         return candidates
     picked = set(
         triage.choose_frames(
-            [c.position for c in candidates], [c.sharpness for c in candidates], max_frames, 0.0
+            [c.position for c in candidates], [c.sharpness for c in candidates], max_frames, 1e-4
         )
     )
     for index, candidate in enumerate(candidates):

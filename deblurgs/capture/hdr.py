@@ -16,7 +16,7 @@ _RGB709_FROM_RGB2020 = np.array(
 
 
 def srgb_from_hdr(ycbcr: NDArray[np.uint16], curve: Curve, limited_range: bool) -> NDArray[np.uint8]:
-    """Tone-map one picture. ycbcr: [3,H,W], 16-bit full scale (10-bit codes shifted left by 6), BT.2020
+    """Tone-map one picture. ycbcr: [H,W,3], 16-bit full scale (10-bit codes shifted left by 6), BT.2020
     matrix.
 
     Returns sRGB uint8 [H,W,3]. Light up to 0.75 of reference white is kept exactly, brighter light is rolled
@@ -37,7 +37,7 @@ def srgb_from_hdr(ycbcr: NDArray[np.uint16], curve: Curve, limited_range: bool) 
 
 def _rgb_from_ycbcr(ycbcr: NDArray[np.uint16], limited_range: bool) -> NDArray[np.float32]:
     """BT.2020 non-constant luminance (BT.2100 table 6); limited range per table 9."""
-    code = ycbcr.astype(np.float32) / 256.0
+    code = np.moveaxis(ycbcr.astype(np.float32) / 256.0, -1, 0)
     if limited_range:
         y, cb, cr = (code[0] - 16.0) / 219.0, (code[1] - 128.0) / 224.0, (code[2] - 128.0) / 224.0
     else:

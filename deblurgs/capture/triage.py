@@ -188,9 +188,10 @@ def choose_frames(
     budget is used.
     """
     count = len(positions)
-    if count != len(scores) or max_frames < 1:
+    if count != len(scores) or max_frames < 1 or min_step <= 0:
         raise ValueError(
-            f"need one score per position and max_frames >= 1, got {count}, {len(scores)}, {max_frames}"
+            f"need one score per position, max_frames >= 1 and min_step > 0, got {count}, "
+            f"{len(scores)}, {max_frames}, {min_step}"
         )
     if count == 0:
         return []

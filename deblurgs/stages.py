@@ -16,7 +16,7 @@ from deblurgs.run import RunFolder
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from deblurgs.capture.source import Capture
+    from deblurgs.capture.dataset import Capture
     from deblurgs.evaluate.protocol import Method, Row
     from deblurgs.scene.transform import Similarity
     from deblurgs.sfm.model import SparseModel
@@ -42,8 +42,9 @@ def process(
     run: RunFolder, source: Path, config: ProcessConfig, log: Log, *, overwrite: bool = False
 ) -> None:
     """User files -> upright frames and camera poses."""
-    from deblurgs.capture.source import ingest, load_capture
-    from deblurgs.sfm.ladder import run_sfm
+    from deblurgs.capture.dataset import load_capture
+    from deblurgs.capture.source import ingest
+    from deblurgs.sfm.stage import run_sfm
 
     # The source is part of the fingerprint: another video in the same run folder must not meet old frames.
     stat = source.stat() if source.exists() else None
@@ -110,7 +111,7 @@ def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = Fa
 
 def render(run: RunFolder, log: Log, *, overwrite: bool = False) -> None:
     """Gaussians and trajectories -> sharp and re-blurred frames, contact sheet, video, trajectories."""
-    from deblurgs.capture.source import load_capture
+    from deblurgs.capture.dataset import load_capture
     from deblurgs.sfm.model import load_model
     from deblurgs.train.checkpoint import load_scene
 
@@ -283,7 +284,7 @@ def evaluate(
     import imageio.v3 as iio
     from rich.console import Console
 
-    from deblurgs.capture.source import load_capture
+    from deblurgs.capture.dataset import load_capture
     from deblurgs.evaluate import protocol, table
     from deblurgs.evaluate.scenes import evaluation_scene
     from deblurgs.files import write_json_atomic
@@ -291,11 +292,13 @@ def evaluate(
 
     process(run, source, ProcessConfig(own_sfm=sfm == "own"), log, overwrite=overwrite)
     capture, model = load_capture(run.path), load_model(run.sfm)
-    given = capture.given_model is not None or capture.given_poses is not None
-    if sfm == "given" and not given:
+    given = None if sfm == "own" else capture.given_model or capture.given_poses
+    if sfm == "given" and given is None:
         raise UsageError(f"{source} brings no camera model. Use --sfm own.")
-    label = "given" if given and sfm != "own" else "own"
-    scene = evaluation_scene(source.resolve().name, label, capture, model, training_set(model), run.sfm, log)
+    training = training_set(model)
+    scene = evaluation_scene(
+        source.resolve().name, given, capture, model, training, run.sfm, run.path / "eval", log
+    )
 
     def save_picture(name: str, image: "Tensor") -> None:
         folder = run.path / "eval"

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <mutex>
+
+#include "dispatch.h"
+#include "kernels.h"
+#include "memory.h"
+#include "threads.h"
+
+using namespace deblurgs;
+
+namespace {
+
+// Kept between calls; guarded by the lock in deblurgs_cpu_loss.
+struct LossScratch {
+    std::mutex mutex;
+    Buffer<float> planes, scratch;
+    Buffer<double> sums;
+};
+LossScratch& loss_scratch() {
+    static LossScratch* scratch = new LossScratch; // Never destroyed, like the threads that may still use it.
+    return *scratch;
+}
+
+// Bands depend on the image alone, so that sums do not depend on the number of threads.
+int rows_per_band(int height) {
+    const int rows = (height + 7) / 8;
+    return rows < 8 ? 8 : rows > 32 ? 32 : rows;
+}
+
+} // namespace
+
+extern "C" int deblurgs_cpu_loss(const float* prediction, const float* observed, const float* weight, int32_t width,
+                                 int32_t height, float ssim_weight, int32_t encode_srgb, double* terms, float* gradient,
+                                 float* l1_map, int threads) {
+    if (!prediction || !observed || !terms || width < 1 || height < 1 || width > DEBLURGS_MAX_IMAGE_SIDE ||
+        height > DEBLURGS_MAX_IMAGE_SIDE)
+        return DEBLURGS_BAD_ARGUMENT;
+    threads = threads < 1 ? 1 : threads > kMaxThreads ? kMaxThreads : threads;
+    const Kernels& k = kernels();
+    LossScratch& s = loss_scratch();
+    std::lock_guard<std::mutex> lock(s.mutex);
+
+    LossJob job = {};
+    job.prediction = prediction;
+    job.observed = observed;
+    job.weight = weight;
+    job.gradient = gradient;
+    job.l1_map = l1_map;
+    job.width = width;
+    job.height = height;
+    job.stride = (width + 15) / 16 * 16 + 2 * kLossPad;
+    job.rows_per_band = rows_per_band(height);
+    job.encode_srgb = encode_srgb != 0;
+    job.want_ssim = ssim_weight != 0.0f;
+    const int64_t bands = (height + job.rows_per_band - 1) / job.rows_per_band;
+    const size_t plane = (size_t)3 * height * job.stride;
+    const int planes = job.want_ssim ? 6 : 3;
+    if (!s.planes.reserve(plane * planes) || !s.sums.reserve(4 * bands)) return DEBLURGS_OUT_OF_MEMORY;
+    if (job.want_ssim && !s.scratch.reserve((size_t)bands * 3 * kLossScratchRows * job.stride))
+        return DEBLURGS_OUT_OF_MEMORY;
+    float** targets[6] = {&job.shown, &job.target, &job.slope, &job.by_mean, &job.by_square, &job.by_product};
+    for (int i = 0; i < planes; ++i) *targets[i] = s.planes.data() + plane * i;
+    job.scratch = s.scratch.data();
+    job.l1_sums = s.sums.data();
+    job.ssim_sums = job.l1_sums + bands;
+
+    double total_weight = 0.0;
+    const int64_t pixels = (int64_t)width * height;
+    if (weight)
+        for (int64_t i = 0; i < pixels; ++i) total_weight += weight[i];
+    else
+        total_weight = (double)pixels;
+    const double scale = total_weight > 0.0 ? 1.0 / (3.0 * total_weight) : 0.0;
+    job.l1_factor = (float)((1.0 - ssim_weight) * scale);
+    job.ssim_factor = (float)(-(double)ssim_weight * scale);
+
+    parallel(threads, bands, [&](int64_t band, int) { k.loss_prepare(&job, (int)band); });
+    if (job.want_ssim) parallel(threads, 3 * bands, [&](int64_t task, int) { k.loss_ssim(&job, (int)task); });
+    if (gradient) parallel(threads, bands, [&](int64_t band, int) { k.loss_gradient(&job, (int)band); });
+    double l1 = 0.0, ssim = 0.0;
+    for (int64_t b = 0; b < bands; ++b) l1 += job.l1_sums[b];
+    if (job.want_ssim)
+        for (int64_t b = 0; b < 3 * bands; ++b) ssim += job.ssim_sums[b];
+    l1 *= scale;
+    ssim = scale > 0.0 ? ssim * scale : 1.0;
+    terms[0] = (1.0 - ssim_weight) * l1 + (job.want_ssim ? ssim_weight * (1.0 - ssim) : 0.0);
+    terms[1] = l1;
+    terms[2] = ssim;
+    return DEBLURGS_OK;
+}

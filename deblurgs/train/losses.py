@@ -1,0 +1,73 @@
+"""The photometric loss, computed natively together with its gradient: torch's SSIM costs as much as a whole render."""
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deblurgs.raster import native
+
+
+def photometric_loss(
+    prediction: Tensor,
+    observed: Tensor,
+    *,
+    ssim_weight: float = 0.2,
+    encode_srgb: bool = True,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """(1 - ssim_weight) * mean |d| + ssim_weight * (1 - mean SSIM), a scalar; Kerbl et al. 2023, eq. 7.
+
+    prediction [H,W,3]: linear light when `encode_srgb`, else display values; observed [H,W,3] display values; both
+    float32 on the CPU. The comparison happens in display values. SSIM (Wang et al. 2004): 11x11 Gaussian window of
+    sigma 1.5, C1 = 0.01^2, C2 = 0.03^2, zero padding. mask [H,W]: weight per pixel, None = all one. Differentiable in
+    `prediction`. Raises ValueError for other shapes or dtypes.
+    """
+    if prediction.ndim != 3 or prediction.shape[2] != 3 or prediction.shape != observed.shape:
+        raise ValueError(
+            f"prediction and observed must both be [H,W,3], got {tuple(prediction.shape)} and {tuple(observed.shape)}"
+        )
+    if mask is not None and mask.shape != prediction.shape[:2]:
+        raise ValueError(f"mask must be [H,W] = {tuple(prediction.shape[:2])}, got {tuple(mask.shape)}")
+    for name, tensor in (("prediction", prediction), ("observed", observed), ("mask", mask)):
+        if tensor is not None and (tensor.dtype != torch.float32 or tensor.device.type != "cpu"):
+            raise ValueError(f"{name} must be a float32 CPU tensor, got {tensor.dtype} on {tensor.device}")
+    return _Photometric.apply(prediction, observed, mask, ssim_weight, encode_srgb)  # type: ignore[return-value]
+
+
+class _Photometric(torch.autograd.Function):
+    """The gradient is a by-product of the forward pass and waits for its factor."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        prediction: Tensor,
+        observed: Tensor,
+        mask: Tensor | None,
+        ssim_weight: float,
+        encode_srgb: bool,
+    ) -> Tensor:
+        library, reason = native.load()
+        if library is None:
+            raise RuntimeError(f"the compiled loss is not available: {reason}")
+        prediction, observed = prediction.detach().contiguous(), observed.detach().contiguous()
+        mask = None if mask is None else mask.detach().contiguous()
+        height, width = prediction.shape[:2]
+        terms = (ctypes.c_double * 3)()
+        gradient = torch.empty_like(prediction) if ctx.needs_input_grad[0] else None
+        status = library.deblurgs_cpu_loss(
+            prediction.data_ptr(), observed.data_ptr(), None if mask is None else mask.data_ptr(), width, height,
+            ssim_weight, int(encode_srgb), ctypes.addressof(terms), None if gradient is None else gradient.data_ptr(),
+            None, native.threads(),
+        )  # fmt: skip
+        if status != 0:
+            raise ValueError(f"the loss refused an image of {width}x{height} (status {status})")
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
+        return prediction.new_tensor(terms[0])
+
+    @staticmethod
+    def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (gradient,) = ctx.saved_tensors
+        return gradient * output_gradients[0], None, None, None, None

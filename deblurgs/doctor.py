@@ -206,25 +206,15 @@ def _try_render() -> Check:
 
 def _check_video() -> Check:
     try:
-        import av
-
-        from deblurgs.export.video import available_codec
+        from deblurgs.export.video import available_codec, available_decoders
     except Exception as error:
         return Check(
             "video", Health.PROBLEM, f"PyAV does not load: {error}. Run  pip install --force-reinstall av"
         )
-    decoders = [name for name in ("h264", "hevc", "av1", "vp9", "mpeg4", "prores") if _has_codec(av, name)]
+    decoders = available_decoders(("h264", "hevc", "av1", "vp9", "mpeg4", "prores"))
     encoder = available_codec()
     health = Health.OK if encoder == "libx264" and "h264" in decoders else Health.WARNING
     return Check("video", health, f"reads {', '.join(decoders) or 'nothing'}; writes {encoder or 'no mp4'}")
-
-
-def _has_codec(av: object, name: str) -> bool:
-    try:
-        av.Codec(name, "r")  # type: ignore[attr-defined]
-    except ValueError:
-        return False
-    return True
 
 
 # pycolmap wheels can corrupt the heap for code that compresses later (see deblurgs/sfm/colmap.py). The child does

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from deblurgs.files import atomic_path
 
-Picture = NDArray[np.uint8] | Path
-"""sRGB [H,W,3] uint8, or the path of an 8-bit image file that is opened only if it gets onto the sheet."""
+Picture = NDArray[np.uint8] | NDArray[np.float32] | Path
+"""sRGB [H,W,3], uint8 or float in [0, 1]; or the path of an image file, opened only if it gets onto the sheet."""
 
 _T = TypeVar("_T")
 _MARGIN_PX = 8
@@ -95,10 +95,19 @@ def _cell_sizes(sizes: Sequence[tuple[int, int]], cell_px: int) -> list[tuple[in
 def _picture(picture: Picture, size: tuple[int, int]) -> Image.Image:
     if isinstance(picture, Path):
         with Image.open(picture) as opened:
-            image = opened.convert("RGB")
-    else:
+            image = _eight_bits(opened).convert("RGB")
+    elif picture.dtype == np.uint8:
         image = Image.fromarray(np.ascontiguousarray(picture))
+    else:
+        image = Image.fromarray((np.nan_to_num(picture).clip(0, 1) * 255 + 0.5).astype(np.uint8))
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Pillow saturates 16-bit grey when it converts to RGB; scale it instead."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
 
 
 def _fitted(

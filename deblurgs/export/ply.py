@@ -36,7 +36,7 @@ class SplatArrays:
     log_scales: Floats
     logit_opacities: Floats
     sh0: Floats
-    shN: Floats  # noqa: N815 - the field's name for the higher SH coefficients
+    shN: Floats
     antialiased: bool = False
 
     def __post_init__(self) -> None:

@@ -35,6 +35,7 @@ class FrameTrajectory:
 
     kind: static, linear, cubic or bezier. knots [K,4,4], u [V] in [0,1] increasing, weights [V] with sum 1,
     camera_from_world [V,4,4] at u, mid_camera_from_world [4,4] at u = 0.5 (the pose of the sharp frame).
+    Nested lists are taken too and kept as float64 arrays.
     """
 
     name: str
@@ -45,6 +46,10 @@ class FrameTrajectory:
     camera_from_world: Doubles
     mid_camera_from_world: Doubles
     time_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("knots", "u", "weights", "camera_from_world", "mid_camera_from_world"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64))
 
 
 def write_trajectories(path: Path, frames: Sequence[FrameTrajectory], *, overwrite: bool = True) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import av
 import numpy as np
@@ -28,13 +28,20 @@ _MPEG4_BITS_PER_PX = 1.5
 
 def available_codec(candidates: Sequence[str] = CODECS) -> str | None:
     """The first encoder of `candidates` that this build of the video library has, None if it has none."""
-    for name in candidates:
-        try:
-            av.Codec(name, "w")
-        except ValueError:  # UnknownCodecError
-            continue
-        return name
-    return None
+    return next((name for name in candidates if _has_codec(name, "w")), None)
+
+
+def available_decoders(candidates: Sequence[str]) -> list[str]:
+    """Those of `candidates` that this build of the video library can read."""
+    return [name for name in candidates if _has_codec(name, "r")]
+
+
+def _has_codec(name: str, mode: Literal["r", "w"]) -> bool:
+    try:
+        av.Codec(name, mode)
+    except ValueError:  # UnknownCodecError
+        return False
+    return True
 
 
 def write_mp4(

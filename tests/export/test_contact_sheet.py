@@ -67,6 +67,18 @@ def test_hostile_names_are_only_pictures_of_text(tmp_path: Path, name: str) -> N
         assert image.width < 300
 
 
+def test_floats_and_sixteen_bit_grey_are_scaled_not_saturated(tmp_path: Path) -> None:
+    grey = np.full((60, 90), 100 * 256, np.uint16)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    half = np.full((60, 90, 3), 0.5, np.float32)
+    half[0, 0, 0] = np.nan
+    compare_sheet(tmp_path / "c.jpg", [("a", tmp_path / "grey.png", half)])
+    sheet = np.asarray(Image.open(tmp_path / "c.jpg"))
+    middle = sheet.shape[1] // 2
+    assert share_of(sheet[:, :middle], (100, 100, 100)) > 0.4
+    assert share_of(sheet[:, middle:], (128, 128, 128)) > 0.4
+
+
 def test_no_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no frames"):
         compare_sheet(tmp_path / "c.jpg", [])

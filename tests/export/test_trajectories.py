@@ -54,6 +54,18 @@ def test_the_file_explains_itself_and_has_one_line_per_frame(tmp_path: Path) -> 
     assert sum(line.startswith('{"name"') for line in text.splitlines()) == 2
 
 
+def test_nested_lists_are_taken(tmp_path: Path) -> None:
+    original = frame()
+    lists = {
+        field.name: value.tolist()
+        if isinstance(value := getattr(original, field.name), np.ndarray)
+        else value
+        for field in dataclasses.fields(FrameTrajectory)
+    }
+    write_trajectories(tmp_path / "t.json", [FrameTrajectory(**lists)])
+    np.testing.assert_array_equal(read_trajectories(tmp_path / "t.json")[0].knots, original.knots)
+
+
 def test_no_frames_are_a_valid_file(tmp_path: Path) -> None:
     write_trajectories(tmp_path / "t.json", [])
     assert read_trajectories(tmp_path / "t.json") == []

@@ -8,11 +8,9 @@ import zlib  # noqa: F401, I001  (must come before pycolmap, see above)
 
 import copy
 import os
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pycolmap
@@ -21,32 +19,12 @@ from numpy.typing import NDArray
 from deblurgs.errors import SfmError
 from deblurgs.scene.camera import Camera
 from deblurgs.sfm.diagnose import Reading
+from deblurgs.sfm.parallax import MatchedPair
+from deblurgs.sfm.staging import FrameFile, Settings
 
 Model = pycolmap.Reconstruction
 SEED = 0
 CAMERA_MODEL = "SIMPLE_RADIAL"
-
-
-@dataclass(frozen=True)
-class FrameFile:
-    """One frame as the child sees it: our own staged file name, the user's name, and its size in pixels."""
-
-    staged: str
-    name: str
-    path: Path
-    width: int
-    height: int
-    time_s: float | None = None
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a rung of the ladder changes against COLMAP's defaults."""
-
-    name: str
-    sift: Mapping[str, Any] = field(default_factory=dict)
-    mapper: Mapping[str, Any] = field(default_factory=dict)
-    max_image_size: int = 1000
 
 
 @dataclass(frozen=True)
@@ -56,22 +34,6 @@ class PairStats:
     first: str
     second: str
     num_inliers: int
-
-
-def stage_images(frames: Sequence[FrameFile], folder: Path) -> None:
-    """Put the frames under our own names into one folder (links, or copies where links are not allowed).
-
-    COLMAP's pair lists are separated by blanks, so the user's file names must not reach them.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for frame in frames:
-        target = folder / frame.staged
-        if target.is_symlink() or target.exists():
-            target.unlink()
-        try:
-            target.symlink_to(frame.path.resolve())
-        except OSError:
-            shutil.copyfile(frame.path, target)
 
 
 def extract(database: Path, image_dir: Path, frames: Sequence[FrameFile], settings: Settings) -> None:
@@ -171,38 +133,38 @@ def verified_pairs(database: Path) -> list[PairStats]:
         return result
 
 
-def pair_motion(database: Path, limit: int = 60) -> tuple[float, float]:
-    """(median keypoint motion in px, median two-view triangulation angle in degrees) over verified pairs.
-
-    Used only to name a failure: the pose of each pair is estimated with the initial focal length guess of its
-    camera. NaN where there is no verified pair.
-    """
-    options = pycolmap.TwoViewGeometryOptions()
-    options.ransac.random_seed = SEED
-    options.compute_relative_pose = True
-    motions, angles = [], []
+def matched_keypoints(database: Path) -> int:
+    """How many keypoints, over all images, take part in a verified match."""
+    seen: set[tuple[int, int]] = set()
     with pycolmap.Database.open(database) as db:
-        images = {i.image_id: i for i in db.read_all_images()}
+        ids, geometries = db.read_two_view_geometries()
+        for pair_id, geometry in zip(ids, geometries, strict=True):
+            a, b = pycolmap.pair_id_to_image_pair(pair_id)
+            for i, j in np.asarray(geometry.inlier_matches).reshape(-1, 2).tolist():
+                seen |= {(a, i), (b, j)}
+    return len(seen)
+
+
+def matched_pairs(database: Path, limit: int = 60) -> list[MatchedPair]:
+    """The verified matches of up to about `limit` pairs, spread evenly over all of them."""
+    result = []
+    with pycolmap.Database.open(database) as db:
+        cameras = {i.image_id: db.read_camera(i.camera_id) for i in db.read_all_images()}
         ids, geometries = db.read_two_view_geometries()
         pairs = [(i, g) for i, g in zip(ids, geometries, strict=True) if len(g.inlier_matches)]
-        for pair_id, geometry in pairs[:: max(1, len(pairs) // limit)]:
-            a, b = pycolmap.pair_id_to_image_pair(pair_id)
-            points_a = db.read_keypoints(a)[:, :2].astype(np.float64)
-            points_b = db.read_keypoints(b)[:, :2].astype(np.float64)
-            chosen = np.asarray(geometry.inlier_matches)
-            motions.append(np.median(np.linalg.norm(points_a[chosen[:, 0]] - points_b[chosen[:, 1]], axis=1)))
-            pose = pycolmap.estimate_calibrated_two_view_geometry(
-                db.read_camera(images[a].camera_id),
-                points_a,
-                db.read_camera(images[b].camera_id),
-                points_b,
-                chosen.astype(np.uint32),
-                options,
-            )
-            angles.append(np.degrees(pose.tri_angle) if pose.tri_angle > 0 else 0.0)
-    if not motions:
-        return float("nan"), float("nan")
-    return float(np.median(motions)), float(np.median(angles))
+        for pair_id, geometry in pairs[:: -(-len(pairs) // limit) or 1]:
+            sides = []
+            for image_id, chosen in zip(
+                pycolmap.pair_id_to_image_pair(pair_id), np.asarray(geometry.inlier_matches).T, strict=True
+            ):
+                camera = cameras[image_id]
+                middle = [camera.principal_point_x, camera.principal_point_y]
+                # Images of different sizes are brought to the scale of the first.
+                scale = max(cameras[pycolmap.pair_id_to_image_pair(pair_id)[0]].width, 1) / camera.width
+                sides.append((db.read_keypoints(image_id)[chosen, :2].astype(np.float64) - middle) * scale)
+            first = cameras[pycolmap.pair_id_to_image_pair(pair_id)[0]]
+            result.append(MatchedPair(sides[0], sides[1], int(max(first.width, first.height))))
+    return result
 
 
 def as_matrix(pose: pycolmap.Rigid3d) -> NDArray[np.float64]:
@@ -236,9 +198,8 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
             break
     else:
         raise SfmError(
-            f"The folder {folder} holds no COLMAP model: cameras, images and points3D (.bin or .txt) must "
-            "be in it. "
-            f"Usually that is the folder sparse/0."
+            f"The folder {folder} holds no COLMAP model: cameras, images and points3D (.bin or .txt) must be "
+            "in it. Usually that is the folder sparse/0."
         )
     try:
         model = pycolmap.Reconstruction()
@@ -246,8 +207,8 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
     except Exception as error:  # pycolmap raises several kinds, all with COLMAP's own text
         raise SfmError(
             f"COLMAP cannot read the model in {folder} ({str(error).strip().splitlines()[-1][:300]}). "
-            "Convert it with "
-            "`colmap model_converter`, or leave it out to let deblurgs find the cameras itself."
+            "Convert it with `colmap model_converter`, or leave it out to let deblurgs find the cameras "
+            "itself."
         ) from error
     return model
 

@@ -16,6 +16,9 @@ MIN_SHARE = 0.3
 WARN_SHARE = 0.5
 MIN_TRIANGULATION_DEG = 2.0
 MAX_ERROR_PX = 2.0
+# Matches must differ from those of a turning camera by this much, and by this many mean reprojection errors.
+MIN_PARALLAX_PX = 1.0
+MIN_PARALLAX_ERRORS = 2.0
 MIN_OBSERVATIONS = 15
 MIN_POINTS = 40
 FOCAL_RANGE = (0.3, 5.0)
@@ -54,6 +57,7 @@ class Health:
     median_triangulation_deg: float
     median_observations: float
     path_jump_share: float
+    parallax_px: float | None
     focal_ratios: tuple[float, ...]
     problems: tuple[str, ...]
 
@@ -80,8 +84,11 @@ def triangulation_angles(
     return angles
 
 
-def examine(reading: Reading) -> Health:
-    """Measure a reconstruction and list every reason not to believe it."""
+def examine(reading: Reading, parallax_px: float | None = None) -> Health:
+    """Measure a reconstruction and list every reason not to believe it.
+
+    parallax_px: what a merely turning camera leaves unexplained of its matches (parallax.py), if it was measured.
+    """
     m = len(reading.centers)
     angles = triangulation_angles(reading.centers, reading.points, reading.tracks)
     seen = np.bincount(reading.tracks[:, 0], minlength=m) if len(reading.tracks) else np.zeros(m)
@@ -92,6 +99,11 @@ def examine(reading: Reading) -> Health:
     if angle < MIN_TRIANGULATION_DEG:
         problems.append(
             f"no parallax (median triangulation angle {angle:.2f} deg < {MIN_TRIANGULATION_DEG:g} deg)"
+        )
+    least = max(MIN_PARALLAX_PX, MIN_PARALLAX_ERRORS * reading.error_px)
+    if parallax_px is not None and parallax_px < least:
+        problems.append(
+            f"no parallax (a camera that only turns explains the matches to {parallax_px:.2f} px < {least:.2f} px)"
         )
     # COLMAP measures in the pixels of the frames, and blur grows with their size.
     limit = MAX_ERROR_PX * max(1.0, reading.longer_side / 1000.0)
@@ -107,8 +119,8 @@ def examine(reading: Reading) -> Health:
     if jumps > MAX_JUMP_SHARE:
         problems.append(f"the camera path jumps at {100 * jumps:.0f} % of the frames")
     return Health(
-        m, len(reading.points), float(reading.error_px), angle, observations, jumps, reading.focal_ratios,
-        tuple(problems),
+        m, len(reading.points), float(reading.error_px), angle, observations, jumps,
+        None if parallax_px is None else float(parallax_px), reading.focal_ratios, tuple(problems),
     )  # fmt: skip
 
 
@@ -186,16 +198,16 @@ class Evidence:
     """What the databases of all rungs say about a failure.
 
     keypoints: per frame name the most keypoints any rung found; frames COLMAP could not read are missing.
-    pairs: verified pairs (names) of the rung with most of them. motion_px, pair_angle_deg: medians over verified
-    pairs. problems: why each rung's model was rejected.
+    pairs: verified pairs (names) of the rung with most of them. motion_px, parallax_px: of their matches, see
+    parallax.py. angle_deg: median triangulation angle of the best model, NaN without one. problems: why each rung's model was rejected.
     """
 
     frames: tuple[str, ...]
     keypoints: Mapping[str, int]
     pairs: tuple[tuple[str, str], ...]
     motion_px: float
-    pair_angle_deg: float
-    model_angle_deg: float
+    parallax_px: float
+    angle_deg: float
     problems: tuple[str, ...]
 
 
@@ -205,57 +217,57 @@ def explain_failure(evidence: Evidence) -> str:
     empty = [f for f in evidence.frames if evidence.keypoints.get(f, 0) < MIN_KEYPOINTS]
     advice_motion = (
         "Move the camera sideways while filming: 3-D needs a baseline of a few percent of the distance; "
-        "turning on "
-        "the spot is not enough."
+        "turning on the spot is not enough."
     )
     if len(empty) > n - MIN_FRAMES:
         zero = sum(evidence.keypoints.get(f, 0) == 0 for f in evidence.frames)
         return (
             f"No camera poses: no features ({zero} of {n} images have 0 keypoints, {len(empty)} fewer than "
-            f"{MIN_KEYPOINTS}). The images are blank, dark, without texture, or blurred beyond use. "
-            "Capture something with "
-            "texture, in more light or with shorter exposure."
+            f"{MIN_KEYPOINTS}). The images are blank, dark, without texture, or blurred beyond use. Capture "
+            "something with texture, in more light or with shorter exposure."
         )
     if not evidence.pairs:
         return (
             f"No camera poses: disconnected, none of the {n} frames shares matches with another. They show "
-            "different things "
-            "or are blurred beyond use. Capture overlapping views (neighbours should share over half of "
-            "the picture)."
+            "different things or are blurred beyond use. Capture overlapping views (neighbours should share "
+            "over half of the picture)."
         )
     groups = group_sizes(evidence.frames, evidence.pairs)
     if len(groups[0]) < max(MIN_FRAMES, MIN_SHARE * n):
         return (
             f"No camera poses: disconnected, only {len(groups[0])} of {n} frames share matches (groups of "
-            f"{', '.join(str(len(g)) for g in groups[:6])}). Capture overlapping views, or give only "
-            "frames of one scene."
+            f"{', '.join(str(len(g)) for g in groups[:6])}). Capture overlapping views, or give only frames "
+            "of one scene."
         )
+    still = evidence.parallax_px < MIN_PARALLAX_PX or any(
+        p.startswith("no parallax") for p in evidence.problems
+    )
     if evidence.motion_px < 1.0:
         return (
-            f"No camera poses: no parallax, the camera did not move (median motion of the features "
-            f"{evidence.motion_px:.2f} px between matched frames, triangulation angle "
-            f"{evidence.pair_angle_deg:.2f} deg). " + advice_motion
+            "No camera poses: no parallax, the camera did not move (median motion of the features "
+            f"{evidence.motion_px:.2f} px between matched frames, triangulation angle 0 deg). {advice_motion}"
         )
-    angle = evidence.model_angle_deg if np.isfinite(evidence.model_angle_deg) else evidence.pair_angle_deg
-    if angle < MIN_TRIANGULATION_DEG or any(p.startswith("no parallax") for p in evidence.problems):
+    if still:
+        angle = "none found" if np.isnan(evidence.angle_deg) else f"{evidence.angle_deg:.2f} deg"
         return (
-            "No camera poses: no parallax, the camera did not move but only turned (median triangulation "
-            "angle "
-            f"{angle:.2f} deg, features moved by {evidence.motion_px:.0f} px). " + advice_motion
+            "No camera poses: no parallax, the camera did not move but only turned (features moved by "
+            f"{evidence.motion_px:.0f} px, of which turning explains all but {evidence.parallax_px:.2f} px; median "
+            f"triangulation angle: {angle}). {advice_motion}"
         )
     reasons = "; ".join(dict.fromkeys(evidence.problems)) or "COLMAP found no pair of frames to start from"
     return (
-        f"No trustworthy camera poses for {n} frames: {reasons}. Use frames with more overlap, more "
-        "texture or less blur, "
-        "or give a COLMAP model."
+        f"No trustworthy camera poses for {n} frames: {reasons}. Use frames with more overlap, more texture "
+        "or less blur, or give a COLMAP model."
     )
 
 
 def frame_reason(
     name: str, keypoints: Mapping[str, int], pairs: Sequence[tuple[str, str]], elsewhere: Mapping[str, int]
 ) -> str:
-    """Why one frame has no pose although others have. `elsewhere`: frame -> size of the separate model "
-    "it is in."""
+    """Why one frame has no pose although others have.
+
+    elsewhere: frame -> number of frames of the separate model that it is in.
+    """
     if name not in keypoints:
         return "COLMAP could not read the image"
     if keypoints[name] < MIN_KEYPOINTS:

@@ -1,8 +1,6 @@
 """The jobs of the SfM child process. Each takes the request as JSON data and returns the result as JSON "
 "data."""
 
-import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -10,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from deblurgs.errors import SfmError
+from deblurgs.files import write_json_atomic
 from deblurgs.sfm import colmap, given, ladder
 from deblurgs.sfm import register as registration
-from deblurgs.sfm.colmap import FrameFile
 from deblurgs.sfm.diagnose import WARN_SHARE, examine, floor_problem
 from deblurgs.sfm.model import SparseModel, save_model
 from deblurgs.sfm.output import Lenses, sparse_model, write_sparse
+from deblurgs.sfm.staging import FrameFile
 
 Request = dict[str, Any]
 Say = Callable[[str], None]
@@ -31,14 +30,13 @@ def sfm(request: Request, say: Say) -> dict[str, Any]:
     result = ladder.climb(frames, folder, request["max_image_size"], request["budget_s"], say)
     model, distortion = ladder.without_needless_distortion(result.model)
     model = colmap.in_own_frame(model, frames)
-    health = examine(colmap.reading(model, frames))
+    health = examine(colmap.reading(model, frames), result.health.parallax_px)
     warnings = [*result.warnings, *_warnings(health.registered, len(frames), result.failed)]
     others = next((t["other_models"] for t in result.tried if t["kept"]), [])
     if others:
         warnings.append(
             f"SfM found {1 + len(others)} disconnected models; the largest with {health.registered} frames "
-            "is used, those "
-            f"with {', '.join(map(str, others))} frames are not."
+            f"is used, those with {', '.join(map(str, others))} frames are not."
         )
     by_name = {model.image(i).name: i for i in model.reg_image_ids()}
     chosen = {by_name[f.staged]: f for f in frames if f.staged in by_name}
@@ -72,6 +70,11 @@ def given_model(request: Request, say: Say) -> dict[str, Any]:
     if problem:
         listing = "; ".join(f"{n}: {r}" for n, r in failed[:5])
         raise SfmError(f"The COLMAP model {folder} cannot be used: {problem}. {listing}.")
+    if not model.num_points3D():
+        raise SfmError(
+            f"The COLMAP model {folder} has no 3-D points, from which the scene is started. Give a model "
+            "with points, or leave it out to let deblurgs find the cameras itself."
+        )
     colmap.ensure_errors(model)
     own = {i: f.name for i, f in chosen.items()}
     reading = colmap.reading(colmap.renamed(model, {i: f.staged for i, f in chosen.items()}), frames)
@@ -210,12 +213,7 @@ def _write(
         "warnings": warnings,
         **report,
     }
-    temporary = work_dir / f".{REPORT}.tmp"
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(data, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(work_dir / REPORT)
+    write_json_atomic(work_dir / REPORT, data)
 
 
 def _warnings(registered: int, total: int, failed: Sequence[tuple[str, str]]) -> list[str]:

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from deblurgs.errors import SfmError
-from deblurgs.sfm import colmap, diagnose
-from deblurgs.sfm.colmap import FrameFile, Settings
+from deblurgs.sfm import colmap, diagnose, parallax
+from deblurgs.sfm.staging import FrameFile, Settings, stage_images
 
 ENOUGH_SHARE = 0.95
 EXHAUSTIVE_LIMIT = 150
@@ -81,7 +81,7 @@ def climb(
     """
     started = time.monotonic()
     images = folder / "stage"
-    colmap.stage_images(frames, images)
+    stage_images(frames, images)
     tried: list[dict[str, Any]] = []
     warnings: list[str] = []
     problems: list[str] = []
@@ -212,7 +212,8 @@ def _attempt(
     if strict < len(frames) and dict(settings.mapper) != _FORGIVING:
         forgiving = replace(settings, mapper=_FORGIVING)
         model = colmap.resume_mapping(model, database, images, _fresh(folder / "rescue"), forgiving)
-    health = diagnose.examine(colmap.reading(model, frames))
+    residual = parallax.rotation_residual_px(colmap.matched_pairs(database))
+    health = diagnose.examine(colmap.reading(model, frames), residual)
     seconds["map"] = round(time.monotonic() - begun, 2)
     entry.update(
         registered=model.num_reg_images(),
@@ -280,15 +281,15 @@ def _evidence(
         pairs = colmap.verified_pairs(database)
         if len(pairs) > len(best_pairs):
             best_pairs, best_database = pairs, database
-    motion, angle = colmap.pair_motion(best_database)
+    matches = colmap.matched_pairs(best_database)
     healths = [t["health"] for t in tried if "health" in t]
     return diagnose.Evidence(
         frames=tuple(f.staged for f in frames),
         keypoints=keypoints,
         pairs=tuple((p.first, p.second) for p in best_pairs),
-        motion_px=motion,
-        pair_angle_deg=angle,
-        model_angle_deg=max((h["median_triangulation_deg"] for h in healths), default=float("nan")),
+        motion_px=parallax.motion_px(matches),
+        parallax_px=parallax.rotation_residual_px(matches),
+        angle_deg=max((h["median_triangulation_deg"] for h in healths), default=float("nan")),
         problems=tuple(problems),
     )
 

@@ -5,14 +5,17 @@ Image paths are stored relative to the folder of the file, so that a run folder 
 """
 
 import os
+import zlib
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deblurgs.errors import SfmError
+from deblurgs.files import atomic_path
 from deblurgs.scene.camera import Camera
 
 MODEL_FILE = "model.npz"
@@ -57,8 +60,7 @@ def save_model(model: SparseModel, work_dir: Path) -> Path:
     target = work_dir / MODEL_FILE
     cameras = [[c.width, c.height, c.fx, c.fy, c.cx, c.cy] for c in model.cameras]
     starts = np.cumsum([0, *(len(o) for o in model.observations)], dtype=np.int64)
-    temporary = work_dir / f".{MODEL_FILE}.tmp"
-    with temporary.open("wb") as file:
+    with atomic_path(target) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             format=np.array(_FORMAT),
@@ -73,9 +75,6 @@ def save_model(model: SparseModel, work_dir: Path) -> Path:
             observation_point_idx=np.concatenate([np.zeros(0, np.int64), *model.observations]),
             failed=np.array(model.failed, dtype=np.str_).reshape(-1, 2),
         )
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(target)
     return target
 
 
@@ -88,7 +87,7 @@ def load_model(work_dir: Path) -> SparseModel:
     if not path.is_file():
         raise SfmError(f"There is no SfM result at {path}. Run `deblurgs process` first.")
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as data:
             if int(data["format"]) != _FORMAT:
                 raise ValueError(f"format {int(data['format'])}, expected {_FORMAT}")
             starts, point_idx = data["observation_starts"], data["observation_point_idx"]
@@ -104,7 +103,7 @@ def load_model(work_dir: Path) -> SparseModel:
                 failed=[(str(n), str(r)) for n, r in data["failed"]],
             )
         _check(model)
-    except (ValueError, KeyError, OSError, EOFError, IndexError, TypeError) as error:
+    except (ValueError, KeyError, OSError, EOFError, IndexError, TypeError, BadZipFile, zlib.error) as error:
         raise SfmError(
             f"The SfM result {path} cannot be read ({error}). Repeat SfM with `deblurgs process --overwrite`."
         ) from error

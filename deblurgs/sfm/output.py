@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from deblurgs.errors import SfmError
 from deblurgs.scene.camera import Camera
 from deblurgs.sfm import colmap, undistort
-from deblurgs.sfm.colmap import FrameFile
 from deblurgs.sfm.model import SparseModel
+from deblurgs.sfm.staging import FrameFile
 
 
 @dataclass
@@ -61,11 +61,9 @@ def fit_lens(lens: colmap.Lens, frame: FrameFile) -> colmap.Lens:
         and abs(lens.width * frame.height / lens.height - frame.width) > 1.5
     ):
         raise SfmError(
-            f"The camera of {frame.name} is {lens.width}x{lens.height} px in the given model, but the "
-            "image is "
-            f"{frame.width}x{frame.height} px with another aspect ratio (cropped or turned). Give the "
-            "images that the "
-            "model was made from."
+            f"The camera of {frame.name} is {lens.width}x{lens.height} px in the given model, but the image "
+            f"is {frame.width}x{frame.height} px with another aspect ratio (cropped or turned). Give the "
+            "images that the model was made from."
         )
     return lens.resized(frame.width, frame.height)
 

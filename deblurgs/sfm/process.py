@@ -25,6 +25,7 @@ SAY_PREFIX = "[deblurgs] "
 _ERROR_CLASSES = {
     c.__name__: c for c in (errors.UsageError, errors.CaptureError, errors.SfmError, errors.ResourceError)
 }
+_WORKER = "deblurgs.sfm.worker"
 _POLL_S = 0.1
 _GRACE_S = 2.0
 _TAIL_LINES = 12
@@ -44,7 +45,7 @@ def run_child(
     log_path = folder / LOG_FILE
     result_path.unlink(missing_ok=True)
     request_path.write_text(json.dumps({"job": job, **request}), encoding="utf-8")
-    command = [sys.executable, "-m", "deblurgs.sfm.worker", str(request_path), str(result_path)]
+    command = [sys.executable, "-m", _WORKER, str(request_path), str(result_path)]
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     with log_path.open("wb") as sink:
         child = subprocess.Popen(
@@ -72,16 +73,23 @@ def run_child(
     if timed_out:
         raise errors.SfmError(
             f"SfM was stopped after {timeout_s:.0f} s (time limit). Use fewer or smaller frames, or allow "
-            "more time. "
-            f"Last lines of {log_path}:\n{_tail(log_path)}"
+            f"more time. Last lines of {log_path}:\n{_tail(log_path)}"
         )
-    return _read_result(child.returncode, result_path, log_path, log)
+    return _read_result(child.returncode, result_path, log_path, log, request.get("memory_limit_mb"))
 
 
-def _read_result(code: int, result_path: Path, log_path: Path, log: Log) -> dict[str, Any]:
+def _read_result(
+    code: int, result_path: Path, log_path: Path, log: Log, memory_limit_mb: int | None
+) -> dict[str, Any]:
     try:
         result = json.loads(result_path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        if code < 0 and memory_limit_mb is not None:
+            # Native code rarely checks its allocations: under a limit it crashes where it would have grown.
+            raise errors.ResourceError(
+                f"SfM crashed under its memory limit of {memory_limit_mb} MB. Allow more, or use fewer or smaller "
+                f"frames. Last lines ({log_path}):\n{_tail(log_path)}"
+            ) from None
         raise errors.SfmError(_crash_text(code, log_path)) from None
     result_path.unlink(missing_ok=True)
     for warning in result.get("warnings", []):
@@ -111,8 +119,7 @@ def _crash_text(code: int, log_path: Path) -> str:
         if -code == getattr(signal, "SIGKILL", 9):
             advice = (
                 "The system does this when memory runs out: close other programs, or use fewer or smaller "
-                "frames. "
-                "Features already found are reused on the next try."
+                "frames. Features already found are reused on the next try."
             )
     return f"The SfM process {how} before it had a result. {advice} Its last lines ({log_path}):\n{_tail(log_path)}"
 

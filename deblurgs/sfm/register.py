@@ -12,9 +12,9 @@ from pathlib import Path
 
 from deblurgs.errors import SfmError
 from deblurgs.sfm import colmap
-from deblurgs.sfm.colmap import FrameFile, Settings
 from deblurgs.sfm.given import View
 from deblurgs.sfm.output import fit_lens
+from deblurgs.sfm.staging import FrameFile, Settings, stage_images
 
 _MIN_INLIERS = 12
 _MAX_ERROR_PX = 8.0
@@ -35,8 +35,7 @@ def register(
     if not source.is_file():
         raise SfmError(
             f"There are no features in {sfm_dir} (its cameras were given as a COLMAP model), so held-out "
-            "images cannot be "
-            "registered to it. Take their poses from the given model instead."
+            "images cannot be registered to it. Take their poses from the given model instead."
         )
     report = json.loads((sfm_dir / "sfm.json").read_text(encoding="utf-8"))
     options = report["settings"]
@@ -47,7 +46,7 @@ def register(
     database = folder / "database.db"
     shutil.copyfile(source, database)
     images = folder / "stage"
-    colmap.stage_images([*train, *frames], images)
+    stage_images([*train, *frames], images)
     say(f"SfM: registering {len(frames)} held-out images")
     colmap.extract(database, images, frames, settings)
     colmap.match(database, [(f.staged, t.staged) for f in frames for t in train])

@@ -70,8 +70,7 @@ def run_sfm(
     if len(train) < MIN_FRAMES:
         raise SfmError(
             f"Too few frames: {len(train)} given, 3-D needs at least {MIN_FRAMES} that show the scene from "
-            "different places. "
-            "Add frames; a single photo can only be sharpened in 2-D."
+            "different places. Add frames; a single photo can only be sharpened in 2-D."
         )
     given = given_model if given_model is not None else given_poses
     job = "given_model" if given_model is not None else "given_poses" if given_poses is not None else "sfm"

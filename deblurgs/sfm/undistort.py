@@ -48,8 +48,7 @@ def pinhole_without_blanks(camera: Camera, img_from_cam: ImgFromCam) -> Camera:
         if high > _MAX_ZOOM:
             raise SfmError(
                 f"The lens distortion of the {camera.width}x{camera.height} px camera is too strong for a "
-                "pinhole view. "
-                "Undistort the frames first (`colmap image_undistorter`) or crop their border."
+                "pinhole view. Undistort the frames first (`colmap image_undistorter`) or crop their border."
             )
     for _ in range(30):
         middle = 0.5 * (low + high)

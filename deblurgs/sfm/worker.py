@@ -52,8 +52,8 @@ def say(text: str) -> None:
 
 
 _MEMORY_TEXT = (
-    "SfM ran out of memory. Use fewer or smaller frames (max_image_size), or close other programs. "
-    "Features already found are reused on the next try."
+    "SfM ran out of memory. Use fewer or smaller frames (max_image_size), or close other programs. Features "
+    "already found are reused on the next try."
 )
 
 

@@ -172,11 +172,14 @@ def test_two_gaussians_blend_front_to_back_whatever_their_order() -> None:
 
 
 def test_equal_depths_keep_the_order_of_indices() -> None:
-    first, second = one_gaussian(0, 0, 2.0, 0.3, 0.9), one_gaussian(0, 0, 2.0, 0.3, 0.9)
-    second.sh0[:] = rgb_to_sh0(torch.tensor([0.0, 0.0, 1.0], dtype=F64))
+    """Forty in one place, enough for a sort that is not stable to show; one of the first is red."""
+    num = 40
+    scene = join(*[one_gaussian(0, 0, 2.0, 0.3, 0.3)] * num)
     camera = Camera(1, 1, 9.0, 9.0, 0.5, 0.5)
-    for scene, red in ((join(first, second), 0.9 * 0.9), (join(second, first), 0.1 * 0.9 * 0.9)):
-        assert float(one_view(scene, camera).image[0, 0, 0]) == pytest.approx(red, rel=1e-12)
+    for red in (0, 1, 7):
+        scene.sh0[:] = rgb_to_sh0(torch.tensor([0.0, 0.0, 1.0], dtype=F64))
+        scene.sh0[red] = rgb_to_sh0(torch.tensor([1.0, 0.0, 0.0], dtype=F64))
+        assert float(one_view(scene, camera).image[0, 0, 0]) == pytest.approx(0.3 * 0.7**red, rel=1e-9)
 
 
 def test_the_mean_is_taken_in_linear_light(generator: torch.Generator) -> None:
@@ -323,6 +326,8 @@ def test_overflowing_gaussians_are_dropped_without_a_trace(field: str, generator
 
 def check_dropped(field: str, bad: float, dtype: torch.dtype, generator: torch.Generator) -> None:
     scene = Scene(*(tensor.to(dtype) for tensor in random_scene(6, generator).tensors()))
+    scene.means[2] = torch.tensor([0.0, 0.0, 2.0])  # in the middle and in front: it would be seen
+    scene.opacities[2] = 0.9
     getattr(scene, field)[2].view(-1)[-1] = bad
     poses = random_poses(2, generator).to(dtype)
     results = []
@@ -339,11 +344,16 @@ def check_dropped(field: str, bad: float, dtype: torch.dtype, generator: torch.G
     torch.testing.assert_close(gradients[6], expected[6], rtol=1e-4, atol=1e-3)
 
 
-def test_zero_quaternions_are_dropped_and_flat_gaussians_are_not(generator: torch.Generator) -> None:
-    scene = random_scene(3, generator)
+def test_zero_quaternions_are_dropped() -> None:
+    scene = join(one_gaussian(0.2, 0, 2.0), one_gaussian(0, 0, 1.5))
+    both = one_view(scene)
     scene.quats[1] = 0.0
-    keep = torch.tensor([0, 2])
-    assert_equal_images(one_view(scene), one_view(scene[keep]))
+    alone = one_view(scene[torch.tensor([0])])
+    assert_equal_images(one_view(scene), alone)
+    assert (both.image - alone.image).abs().max() > 0.1
+
+
+def test_flat_gaussians_are_drawn_with_finite_gradients() -> None:
     flat = one_gaussian(0, 0, 2.0)
     flat.scales[0, 2] = 0.0
     leaves = [tensor.clone().requires_grad_(True) for tensor in flat.tensors()]

@@ -19,6 +19,8 @@ MAX_ERROR_PX = 2.0
 # Matches must differ from those of a turning camera by this much, and by this many mean reprojection errors.
 MIN_PARALLAX_PX = 1.0
 MIN_PARALLAX_ERRORS = 2.0
+# Below this, missing parallax is the likely reason where no model was found at all.
+CLEAR_PARALLAX_PX = 2.0
 MIN_OBSERVATIONS = 15
 MIN_POINTS = 40
 FOCAL_RANGE = (0.3, 5.0)
@@ -199,7 +201,8 @@ class Evidence:
 
     keypoints: per frame name the most keypoints any rung found; frames COLMAP could not read are missing.
     pairs: verified pairs (names) of the rung with most of them. motion_px, parallax_px: of their matches, see
-    parallax.py. angle_deg: median triangulation angle of the best model, NaN without one. problems: why each rung's model was rejected.
+    parallax.py. angle_deg: median triangulation angle of the best model, NaN without one.
+    problems: why each rung's model was rejected.
     """
 
     frames: tuple[str, ...]
@@ -239,7 +242,7 @@ def explain_failure(evidence: Evidence) -> str:
             f"{', '.join(str(len(g)) for g in groups[:6])}). Capture overlapping views, or give only frames "
             "of one scene."
         )
-    still = evidence.parallax_px < MIN_PARALLAX_PX or any(
+    still = evidence.parallax_px < CLEAR_PARALLAX_PX or any(
         p.startswith("no parallax") for p in evidence.problems
     )
     if evidence.motion_px < 1.0:

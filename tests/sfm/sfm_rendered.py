@@ -1,5 +1,6 @@
 """Small rendered captures with exact cameras: three textured planes seen by a pinhole or a distorted camera."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from deblurgs.scene.frame import Frame
 WIDTH, HEIGHT, FOCAL = 320, 240, 300.0
 
 
+@cache
 def texture(seed: int, size: int = 512) -> np.ndarray:
     """Coloured blobs and edges at several scales: many distinct corners. [size, size, 3] float in 0..255."""
     rng = np.random.default_rng(seed)
@@ -29,8 +31,10 @@ _PLANES = (
 )
 
 
-def render(camera_from_world: np.ndarray, rays: np.ndarray) -> np.ndarray:
-    """One image of the planes. rays: [H, W, 3] directions in the camera frame. Returns uint8 [H, W, 3]."""
+def render(camera_from_world: np.ndarray, rays: np.ndarray, seed: int = 0) -> np.ndarray:
+    """One image of the planes. rays: [H, W, 3] directions in the camera frame; seed: which textures they carry.
+    Returns uint8 [H, W, 3].
+    """
     rotation, centre = camera_from_world[:3, :3], -camera_from_world[:3, :3].T @ camera_from_world[:3, 3]
     directions = rays @ rotation
     nearest = np.full(rays.shape[:2], np.inf)
@@ -42,7 +46,7 @@ def render(camera_from_world: np.ndarray, rays: np.ndarray) -> np.ndarray:
             hits = centre + directions * depth[..., None] - origin
         s, t = hits @ a / extent + 0.5, hits @ b / extent + 0.5
         ok = (depth > 0.1) & (depth < nearest) & (s > 0) & (s < 1) & (t > 0) & (t < 1)
-        tex = texture(number)
+        tex = texture(number + 100 * seed)
         image[ok] = _bilinear(tex, s[ok] * (len(tex) - 1), t[ok] * (len(tex) - 1))
         nearest[ok] = depth[ok]
     return np.clip(image + 0.5, 0, 255).astype(np.uint8)
@@ -101,3 +105,30 @@ def _bilinear(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     top = image[y0, x0] * (1 - fx) + image[y0, x0 + 1] * fx
     bottom = image[y0 + 1, x0] * (1 - fx) + image[y0 + 1, x0 + 1] * fx
     return top * (1 - fy) + bottom * fy
+
+
+def distorted_rays(k: float) -> np.ndarray:
+    """Rays of a SIMPLE_RADIAL camera: a pixel shows the ray x whose distorted place x (1 + k x^2) it is."""
+    rays = pinhole_rays()
+    place = rays[..., :2]
+    ray = place.copy()
+    for _ in range(50):
+        ray = place / (1 + k * (ray**2).sum(-1, keepdims=True))
+    return np.concatenate([ray, np.ones((*ray.shape[:2], 1))], axis=-1)
+
+
+def pose_errors(found: np.ndarray, true: np.ndarray) -> tuple[float, float]:
+    """(largest rotation error in degrees, RMSE of centres / RMS radius) after the best similarity."""
+    x, y = (-np.einsum("nji,nj->ni", p[:, :3, :3], p[:, :3, 3]) for p in (found, true))
+    x, y = x - x.mean(0), y - y.mean(0)
+    u, s, vt = np.linalg.svd(y.T @ x)
+    sign = np.diag([1.0, 1.0, np.linalg.det(u @ vt)])
+    turn = u @ sign @ vt
+    scale = np.trace(np.diag(s) @ sign) / (x**2).sum()
+    relative = np.einsum("nij,nkj->nik", true[:, :3, :3], found[:, :3, :3] @ turn.T)
+    cosine = (np.trace(relative, axis1=1, axis2=2) - 1) / 2
+    residual = scale * x @ turn.T - y
+    return (
+        float(np.degrees(np.arccos(np.clip(cosine, -1, 1))).max()),
+        float(np.sqrt((residual**2).sum() / (y**2).sum())),
+    )

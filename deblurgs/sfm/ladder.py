@@ -34,7 +34,7 @@ _DISTORTION_EVIDENCE = 25.0
 # upsampled octave, which finds mostly noise in blurred frames. Rung 3: descriptors pooled over scales and upright
 # (up to about 30 degrees of camera roll), the most forgiving.
 RUNGS = (
-    Settings("1: fine", sift={"peak_threshold": 0.004, "max_num_features": 4096}),
+    Settings("1: fine", sift={"peak_threshold": 0.004, "max_num_features": 2500}),
     Settings("2: first_octave 0", sift={"first_octave": 0, "peak_threshold": 0.002}),
     Settings(
         "3: first_octave 0, pooled, upright",

@@ -36,9 +36,14 @@ int bin_view(const Job& job, int view, int mask_bytes, ViewBuffers& buffers, Sor
     for (int i = 0; i < 2; ++i)
         if (!scratch.keys[i].reserve(num_gaussians) || !scratch.ids[i].reserve(num_gaussians))
             return DEBLURGS_OUT_OF_MEMORY;
-    if (!scratch.cursor.reserve(num_tiles) || !buffers.tile_start.reserve(num_tiles + 1)) return DEBLURGS_OUT_OF_MEMORY;
-    uint32_t* cursor = scratch.cursor.data();
-    std::memset(cursor, 0, num_tiles * sizeof(uint32_t));
+    // One row and column more than there are tiles: the counts start as corners of boxes and are summed in both directions.
+    const size_t pitch = (size_t)job.tiles_x + 1;
+    if (!scratch.cursor.reserve(pitch * (job.tiles_y + 1)) || !scratch.boxes.reserve(num_gaussians) ||
+        !buffers.tile_start.reserve(num_tiles + 1))
+        return DEBLURGS_OUT_OF_MEMORY;
+    uint32_t* corners = scratch.cursor.data();
+    std::memset(corners, 0, pitch * (job.tiles_y + 1) * sizeof(uint32_t));
+    uint64_t* boxes = scratch.boxes.data();
 
     uint32_t* ids = scratch.ids[0].data();
     uint32_t* keys = scratch.keys[0].data();
@@ -56,8 +61,11 @@ int bin_view(const Job& job, int view, int mask_bytes, ViewBuffers& buffers, Sor
         r.slot = (uint32_t)slots;
         slots += (uint64_t)(r.tile_x1 - r.tile_x0) * (uint64_t)(r.tile_y1 - r.tile_y0);
         if (slots > 0x7fffffffu) return DEBLURGS_TOO_MANY_ENTRIES;
-        for (int ty = r.tile_y0; ty < r.tile_y1; ++ty)
-            for (int tx = r.tile_x0; tx < r.tile_x1; ++tx) ++cursor[(size_t)ty * job.tiles_x + tx];
+        ++corners[r.tile_y0 * pitch + r.tile_x0];
+        --corners[r.tile_y0 * pitch + r.tile_x1];
+        --corners[r.tile_y1 * pitch + r.tile_x0];
+        ++corners[r.tile_y1 * pitch + r.tile_x1];
+        std::memcpy(&boxes[g], &r.tile_x0, sizeof boxes[g]);
     }
     if (!buffers.entries.reserve(slots)) return DEBLURGS_OUT_OF_MEMORY;
     if (job.keep && !buffers.masks.reserve(slots * mask_bytes)) return DEBLURGS_OUT_OF_MEMORY;
@@ -71,18 +79,32 @@ int bin_view(const Job& job, int view, int mask_bytes, ViewBuffers& buffers, Sor
     radix_pass(scratch.keys[1].data(), scratch.ids[1].data(), keys, ids, count, kRadixBits);
 
     uint32_t* start = buffers.tile_start.data();
+    for (int ty = 0; ty < job.tiles_y; ++ty) {
+        uint32_t* row = corners + ty * pitch;
+        uint32_t across = 0;
+        for (int tx = 0; tx < job.tiles_x; ++tx) {
+            across += row[tx];
+            row[tx] = across + (ty ? row[tx - (ptrdiff_t)pitch] : 0);
+        }
+    }
+    // Each tile's count becomes the place of its next entry; rows are packed because reading runs ahead of writing.
     uint32_t total = 0;
+    uint32_t* cursor = corners;
     for (size_t t = 0; t < num_tiles; ++t) {
-        start[t] = total;
-        total += cursor[t];
-        cursor[t] = start[t];
+        const uint32_t n = corners[t / job.tiles_x * pitch + t % job.tiles_x];
+        start[t] = cursor[t] = total;
+        total += n;
     }
     start[num_tiles] = total;
     uint32_t* entries = buffers.entries.data();
     for (uint32_t i = 0; i < count; ++i) {
-        const Record& r = state.records[ids[i]];
-        for (int ty = r.tile_y0; ty < r.tile_y1; ++ty)
-            for (int tx = r.tile_x0; tx < r.tile_x1; ++tx) entries[cursor[(size_t)ty * job.tiles_x + tx]++] = ids[i];
+        const uint32_t g = ids[i];
+        uint16_t box[4]; // x0, y0, x1, y1
+        std::memcpy(box, &boxes[g], sizeof box);
+        for (int ty = box[1]; ty < box[3]; ++ty) {
+            uint32_t* row = cursor + (size_t)ty * job.tiles_x;
+            for (int tx = box[0]; tx < box[2]; ++tx) entries[row[tx]++] = g;
+        }
     }
     state.entries = entries;
     state.tile_start = start;

@@ -9,6 +9,7 @@ namespace deblurgs {
 // Scratch of one worker.
 struct SortScratch {
     Buffer<uint32_t> keys[2], ids[2], cursor;
+    Buffer<uint64_t> boxes;
 };
 
 // Buffers behind the pointers of a ViewState.

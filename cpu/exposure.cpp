@@ -22,7 +22,7 @@ struct deblurgs_cpu_handle {
     Buffer<ViewState> views;
     Buffer<Record> records;
     Buffer<Slot> slots;
-    Buffer<float> pose_sums, tile_background;
+    Buffer<float> pose_sums, tile_background, tile_gradient;
     std::unique_ptr<ViewBuffers[]> view_buffers;
     int num_view_buffers = 0;
     std::unique_ptr<SortScratch[]> scratch;
@@ -128,14 +128,15 @@ void deblurgs_cpu_destroy(deblurgs_cpu_handle* handle) { delete handle; }
 int64_t deblurgs_cpu_bytes(const deblurgs_cpu_handle* h) {
     if (!h) return 0;
     size_t total = h->poses.bytes() + h->views.bytes() + h->records.bytes() + h->slots.bytes() + h->pose_sums.bytes() +
-                   h->tile_background.bytes();
+                   h->tile_background.bytes() + h->tile_gradient.bytes();
     for (int v = 0; v < h->num_view_buffers; ++v) {
         const ViewBuffers& b = h->view_buffers[v];
         total += b.entries.bytes() + b.tile_start.bytes() + b.masks.bytes() + b.final_color.bytes();
     }
     for (int w = 0; w < h->num_scratch; ++w) {
         const SortScratch& s = h->scratch[w];
-        total += s.keys[0].bytes() + s.keys[1].bytes() + s.ids[0].bytes() + s.ids[1].bytes() + s.cursor.bytes();
+        total += s.keys[0].bytes() + s.keys[1].bytes() + s.ids[0].bytes() + s.ids[1].bytes() + s.cursor.bytes() +
+                 s.boxes.bytes();
     }
     return (int64_t)total;
 }
@@ -224,7 +225,9 @@ int deblurgs_cpu_backward(deblurgs_cpu_handle* handle, const deblurgs_exposure* 
     size_t slots = 0;
     for (int v = 0; v < e.num_views; ++v) slots = job.views[v].num_slots > slots ? job.views[v].num_slots : slots;
     if (!h.slots.reserve(slots)) return DEBLURGS_OUT_OF_MEMORY;
+    if (!h.tile_gradient.reserve((size_t)tiles * 3 * kTilePixels)) return DEBLURGS_OUT_OF_MEMORY;
     job.slots = h.slots.data();
+    job.tile_gradient = h.tile_gradient.data();
     if (gradients->background) {
         if (!h.tile_background.reserve((size_t)tiles * 3)) return DEBLURGS_OUT_OF_MEMORY;
         job.tile_background = h.tile_background.data();
@@ -235,6 +238,7 @@ int deblurgs_cpu_backward(deblurgs_cpu_handle* handle, const deblurgs_exposure* 
         if (!h.pose_sums.reserve((size_t)(tasks + 1) * e.num_views * kPoseSums * kMostLanes)) return DEBLURGS_OUT_OF_MEMORY;
         job.pose_sums = h.pose_sums.data();
     }
+    parallel(threads, tiles, [&](int64_t tile, int) { k.spread_gradient(&job, (int)tile); });
     for (int v = 0; v < e.num_views; ++v) {
         parallel(threads, tiles, [&](int64_t tile, int) { k.backward_tile(&job, v, (int)tile); });
         parallel(threads, tasks, [&](int64_t task, int) { k.collect(&job, v, (int)task); });

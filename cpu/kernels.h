@@ -57,6 +57,7 @@ struct Job {
     Slot* slots;
     float* pose_sums;       // [tasks, V, kPoseSums]
     float* tile_background; // [tiles, 3]
+    float* tile_gradient;   // [tiles, 3, 256]
     int tiles_x, tiles_y;
     float limit_u, limit_v;
     bool keep;
@@ -85,6 +86,7 @@ struct Kernels {
     void (*project)(const Job* job, int task);
     // Returns the number of (entry, micro-tile) pairs evaluated times the pixels of a micro-tile.
     int64_t (*forward_tile)(const Job* job, int tile);
+    void (*spread_gradient)(const Job* job, int tile);
     void (*backward_tile)(const Job* job, int view, int tile);
     void (*collect)(const Job* job, int view, int task);
     void (*project_backward)(const Job* job, int task);

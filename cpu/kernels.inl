@@ -14,7 +14,7 @@ namespace DEBLURGS_ISA {
 #define DEBLURGS_STRINGIFY(x) DEBLURGS_STRINGIFY_(x)
 
 static const Kernels kKernels = {
-    DEBLURGS_STRINGIFY(DEBLURGS_ISA), kLanes, (int)sizeof(MicroMask), project, forward_tile, backward_tile, collect,
+    DEBLURGS_STRINGIFY(DEBLURGS_ISA), kLanes, (int)sizeof(MicroMask), project, forward_tile, spread_gradient, backward_tile, collect,
     project_backward, loss_prepare, loss_ssim, loss_gradient,
 };
 

@@ -19,20 +19,37 @@ constexpr float kLog2Cutoff = -7.99435343685886f; // log2(1/255)
 
 DEBLURGS_INLINE M usable(F x) { return abs(x) < F(kHuge); }
 
-// Rows of `fields` floats, one per Gaussian, to one vector per field.
+// Rows of `fields` floats, one row per Gaussian, to one vector per field, and back. `count` rows exist.
 DEBLURGS_INLINE void load_fields(const float* base, int64_t stride, int fields, int count, F* out) {
-    alignas(64) float t[kLanes];
-    for (int f = 0; f < fields; ++f) {
-        for (int l = 0; l < kLanes; ++l) t[l] = l < count ? base[l * stride + f] : 0.0f;
-        out[f] = F::load(t);
+    for (int f = 0; f < fields; f += kLanes) {
+        const int n = fields - f < kLanes ? fields - f : kLanes;
+        F rows[kLanes];
+        if (count == kLanes)
+            for (int l = 0; l < kLanes; ++l) rows[l] = load_first(base + l * stride + f, n);
+        else
+            for (int l = 0; l < kLanes; ++l) rows[l] = l < count ? load_first(base + l * stride + f, n) : F(0.0f);
+        transpose(rows);
+        for (int i = 0; i < n; ++i) out[f + i] = rows[i];
     }
 }
 DEBLURGS_INLINE void store_fields(float* base, int64_t stride, int fields, int count, const F* in) {
-    alignas(64) float t[kLanes];
-    for (int f = 0; f < fields; ++f) {
-        in[f].store(t);
-        for (int l = 0; l < count; ++l) base[l * stride + f] = t[l];
+    for (int f = 0; f < fields; f += kLanes) {
+        const int n = fields - f < kLanes ? fields - f : kLanes;
+        F rows[kLanes];
+        for (int i = 0; i < kLanes; ++i) rows[i] = i < n ? in[f + i] : F(0.0f);
+        transpose(rows);
+        for (int l = 0; l < count; ++l) store_first(rows[l], base + l * stride + f, n);
     }
+}
+// One number per Gaussian.
+DEBLURGS_INLINE F load_field(const float* base, int count) {
+    return count == kLanes ? F::load(base) : load_first(base, count);
+}
+DEBLURGS_INLINE void store_field(float* base, int count, F a) {
+    if (count == kLanes)
+        a.store(base);
+    else
+        store_first(a, base, count);
 }
 
 struct Block {
@@ -53,7 +70,7 @@ inline void load_block(const deblurgs_exposure& in, int64_t first, int count, Bl
     load_fields(in.scales + 3 * first, 3, 3, count, t);
     b.scale = {t[0], t[1], t[2]};
     b.valid = b.valid & usable(t[0]) & usable(t[1]) & usable(t[2]);
-    load_fields(in.opacities + first, 1, 1, count, &b.opacity);
+    b.opacity = load_field(in.opacities + first, count);
     b.valid = b.valid & usable(b.opacity);
     load_fields(in.quats + 4 * first, 4, 4, count, t);
     F largest = max(max(abs(t[0]), abs(t[1])), max(abs(t[2]), abs(t[3])));
@@ -70,7 +87,7 @@ inline void load_block(const deblurgs_exposure& in, int64_t first, int count, Bl
     b.valid = b.valid & usable(sh_total);
 
     // Lanes that are not drawn continue with harmless numbers, so that no sum over lanes can meet a NaN.
-    const F zero(0.0f), one(1.0f);
+    const F one(1.0f);
     b.mean = {keep(b.valid, b.mean.x), keep(b.valid, b.mean.y), keep(b.valid, b.mean.z)};
     b.scale = {keep(b.valid, b.scale.x), keep(b.valid, b.scale.y), keep(b.valid, b.scale.z)};
     b.opacity = keep(b.valid, b.opacity);
@@ -82,7 +99,6 @@ inline void load_block(const deblurgs_exposure& in, int64_t first, int count, Bl
         const V3& r = b.rotation.row[i];
         b.half.row[i] = {r.x * b.scale.x, r.y * b.scale.y, r.z * b.scale.z};
     }
-    (void)zero;
 }
 
 DEBLURGS_INLINE Mat3<F> pose_rotation(const ViewPose& p) {
@@ -163,27 +179,14 @@ inline void project(const Job* job_ptr, int task) {
                 drawn = drawn & usable(color[c]);
                 color[c] = max(color[c], zero);
             }
-            alignas(64) int32_t tiles[4][kLanes];
             const F per_tile(1.0f / DEBLURGS_TILE);
-            store_int(floor(x0 * per_tile), tiles[0]);
-            store_int(floor(y0 * per_tile), tiles[1]);
-            store_int(floor(max(x1, zero) * per_tile) + one, tiles[2]);
-            store_int(floor(max(y1, zero) * per_tile) + one, tiles[3]);
-            alignas(64) float t[12][kLanes];
-            const F fields[12] = {u, w, qa, qb, qc, log2_opacity, color[0], color[1], color[2], p.camera.z,
-                                  F(-0.5f) * qb / qc, F(-0.5f) * qb / qa};
-            for (int f = 0; f < 12; ++f) fields[f].store(t[f]);
-            const uint32_t draw = bits(drawn);
-            Record* r = job.views[v].records + first;
-            for (int l = 0; l < count; ++l) {
-                float* out = &r[l].x;
-                for (int f = 0; f < 12; ++f) out[f] = t[f][l];
-                const bool on = (draw >> l) & 1u;
-                r[l].tile_x0 = (uint16_t)(on ? tiles[0][l] : 0);
-                r[l].tile_y0 = (uint16_t)(on ? tiles[1][l] : 0);
-                r[l].tile_x1 = (uint16_t)(on ? tiles[2][l] : 0);
-                r[l].tile_y1 = (uint16_t)(on ? tiles[3][l] : 0);
-            }
+            F fields[16] = {u, w, qa, qb, qc, log2_opacity, color[0], color[1], color[2], p.camera.z,
+                            F(-0.5f) * qb / qc, F(-0.5f) * qb / qa,
+                            keep(drawn, pack_words(floor(x0 * per_tile), floor(y0 * per_tile))),
+                            keep(drawn, pack_words(floor(max(x1, zero) * per_tile) + one,
+                                                   floor(max(y1, zero) * per_tile) + one)),
+                            zero, zero};
+            store_fields(&job.views[v].records[first].x, 16, 16, count, fields);
         }
     }
 }
@@ -199,25 +202,28 @@ inline void collect(const Job* job, int view, int task) {
         Record& r = state.records[g];
         if (r.tile_x0 == r.tile_x1) continue;
         float s0 = 0, sx = 0, sy = 0, sxx = 0, sxy = 0, syy = 0, cr = 0, cg = 0, cb = 0;
-        uint32_t slot = r.slot;
-        for (int ty = r.tile_y0; ty < r.tile_y1; ++ty) {
-            for (int tx = r.tile_x0; tx < r.tile_x1; ++tx, ++slot) {
-                uint32_t mask = 0;
-                memcpy(&mask, state.masks + (size_t)slot * mask_bytes, mask_bytes);
-                if (!mask) continue;
-                const float* m = job->slots[slot].value;
-                const float dx = (float)(tx * DEBLURGS_TILE + DEBLURGS_TILE / 2) - r.x;
-                const float dy = (float)(ty * DEBLURGS_TILE + DEBLURGS_TILE / 2) - r.y;
-                s0 += m[0];
-                sx += m[1] + dx * m[0];
-                sy += m[2] + dy * m[0];
-                sxx += m[3] + dx * (2.0f * m[1] + dx * m[0]);
-                sxy += m[4] + dx * m[2] + dy * (m[1] + dx * m[0]);
-                syy += m[5] + dy * (2.0f * m[2] + dy * m[0]);
-                cr += m[6];
-                cg += m[7];
-                cb += m[8];
-            }
+        const int wide = r.tile_x1 - r.tile_x0, slots = wide * (r.tile_y1 - r.tile_y0);
+        int tx = r.tile_x0, ty = r.tile_y0;
+        for (int i = 0; i < slots; ++i) {
+            const size_t slot = (size_t)r.slot + i;
+            const float dx = (float)(tx * DEBLURGS_TILE + DEBLURGS_TILE / 2) - r.x;
+            const float dy = (float)(ty * DEBLURGS_TILE + DEBLURGS_TILE / 2) - r.y;
+            const bool wrap = ++tx == r.tile_x1;
+            tx -= wrap ? wide : 0;
+            ty += wrap;
+            uint32_t mask = 0;
+            memcpy(&mask, state.masks + slot * mask_bytes, mask_bytes);
+            if (!mask) continue;
+            const float* m = job->slots[slot].value;
+            s0 += m[0];
+            sx += m[1] + dx * m[0];
+            sy += m[2] + dy * m[0];
+            sxx += m[3] + dx * (2.0f * m[1] + dx * m[0]);
+            sxy += m[4] + dx * m[2] + dy * (m[1] + dx * m[0]);
+            syy += m[5] + dy * (2.0f * m[2] + dy * m[0]);
+            cr += m[6];
+            cg += m[7];
+            cb += m[8];
         }
         // max(0, colour) passes no gradient where it acts.
         if (!(r.r > 0.0f)) cr = 0.0f;
@@ -255,17 +261,12 @@ inline void project_backward(const Job* job_ptr, int task) {
 
         for (int v = 0; v < in.num_views; ++v) {
             const Record* r = job.views[v].records + first;
-            alignas(64) float t[9][kLanes];
-            uint32_t drawn_bits = 0;
-            for (int l = 0; l < kLanes; ++l) {
-                const bool on = l < count && r[l].tile_x0 != r[l].tile_x1;
-                drawn_bits |= (uint32_t)on << l;
-                for (int f = 0; f < 9; ++f) t[f][l] = on ? (&r[l].x)[f] : 0.0f;
-            }
+            F g[16];
+            load_fields(&r->x, 16, 16, count, g);
+            const M drawn = low_words_differ(g[12], g[13]);
+            const uint32_t drawn_bits = bits(drawn);
             if (!drawn_bits) continue;
-            const M drawn = mask_from_bits(drawn_bits);
-            F g[9];
-            for (int f = 0; f < 9; ++f) g[f] = F::load(t[f]);
+            for (int f = 0; f < 9; ++f) g[f] = keep(drawn, g[f]);
             // The whole chain is linear in these sums, so a lane that is not drawn yields zeros as long as its
             // geometry stays finite: it gets the harmless depth 1.
             const ViewPose& pose = job.poses[v];
@@ -357,8 +358,7 @@ inline void project_backward(const Job* job_ptr, int task) {
         if (grad.means) store_fields(grad.means + 3 * first, 3, 3, count, &d_mean.x);
         if (grad.opacities) {
             // The gradient sums are zero where the opacity is not positive, whatever the quotient would be.
-            const F d = d_log_opacity / select(b.opacity > F(1e-30f), b.opacity, one);
-            store_fields(grad.opacities + first, 1, 1, count, &d);
+            store_field(grad.opacities + first, count, d_log_opacity / select(b.opacity > F(1e-30f), b.opacity, one));
         }
         if (grad.scales || grad.quats) {
             // Covariance = half half^T: gradient of half is 2 H half.
@@ -391,9 +391,8 @@ inline void project_backward(const Job* job_ptr, int task) {
                 memset(grad.sh_rest + stride * (first + l) + used, 0, sizeof(float) * (stride - used));
         }
         if (grad.gradient_px) {
-            alignas(64) float t[kLanes];
-            screen.store(t);
-            for (int l = 0; l < count; ++l) grad.gradient_px[first + l] += t[l];
+            float* out = grad.gradient_px + first;
+            store_field(out, count, load_field(out, count) + screen);
         }
     }
     // Fold the lanes in place: sums of view v end up at [v * kPoseSums].

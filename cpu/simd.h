@@ -111,6 +111,14 @@ struct F {
     }
     DEBLURGS_INLINE void store(float* p) const { memcpy(p, v, sizeof v); }
 };
+// Keeps the compiler from simplifying (a + magic) - magic.
+#if defined(__SSE2__)
+#define DEBLURGS_OPAQUE(t) __asm__("" : "+x"(t))
+#elif defined(__aarch64__)
+#define DEBLURGS_OPAQUE(t) __asm__("" : "+w"(t))
+#else
+#define DEBLURGS_OPAQUE(t) __asm__("" : "+m"(t))
+#endif
 #define DEBLURGS_EACH for (int i = 0; i < kParts; ++i)
 #define DEBLURGS_BINARY(op)                                                                                           \
     DEBLURGS_INLINE F operator op(F a, F b) {                                                                         \
@@ -228,12 +236,7 @@ DEBLURGS_INLINE F round_nearest(F a) {
     F r;
     DEBLURGS_EACH {
         vf t = a.v[i] + magic.v[i];
-        // The barrier keeps the compiler from simplifying (a + magic) - magic.
-#if defined(__SSE2__)
-        __asm__("" : "+x"(t));
-#else
-        __asm__("" : "+w"(t));
-#endif
+        DEBLURGS_OPAQUE(t);
         r.v[i] = t - magic.v[i];
     }
     return r;
@@ -274,6 +277,124 @@ DEBLURGS_INLINE F split_exponent(F x, F* exponent) {
 #undef DEBLURGS_COMPARE
 #endif
 
+// Two non-negative numbers below 65536 per lane as one 32-bit word, and whether the low halves of two words differ.
+#if defined(DEBLURGS_AVX512)
+DEBLURGS_INLINE F pack_words(F low, F high) {
+    const __m512i h = _mm512_slli_epi32(_mm512_cvttps_epi32(high.v), 16);
+    return _mm512_castsi512_ps(_mm512_or_si512(_mm512_cvttps_epi32(low.v), h));
+}
+DEBLURGS_INLINE M low_words_differ(F a, F b) {
+    const __m512i x = _mm512_xor_si512(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v));
+    return {_mm512_test_epi32_mask(x, _mm512_set1_epi32(0xffff))};
+}
+#else
+DEBLURGS_INLINE F pack_words(F low, F high) {
+    DEBLURGS_EACH low.v[i] =
+        (vf)(__builtin_convertvector(low.v[i], vi) | (__builtin_convertvector(high.v[i], vi) << 16));
+    return low;
+}
+DEBLURGS_INLINE M low_words_differ(F a, F b) {
+    M r;
+    DEBLURGS_EACH r.v[i] = (((vi)a.v[i] ^ (vi)b.v[i]) & 0xffff) != 0;
+    return r;
+}
+#endif
+
+// The first n floats at p (the rest zero), and storing them; nothing beyond is touched.
+#if defined(DEBLURGS_AVX512)
+DEBLURGS_INLINE F load_first(const float* p, int n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p); }
+DEBLURGS_INLINE void store_first(F a, float* p, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), a.v); }
+#else
+DEBLURGS_INLINE F load_first(const float* p, int n) {
+    if (n == kLanes) return F::load(p);
+    alignas(32) float t[kLanes] = {};
+    for (int i = 0; i < n; ++i) t[i] = p[i];
+    return F::load(t);
+}
+DEBLURGS_INLINE void store_first(F a, float* p, int n) {
+    if (n == kLanes) {
+        a.store(p);
+        return;
+    }
+    alignas(32) float t[kLanes];
+    a.store(t);
+    for (int i = 0; i < n; ++i) p[i] = t[i];
+}
+#endif
+
+// Rows become columns.
+#if defined(DEBLURGS_AVX512)
+DEBLURGS_INLINE void transpose(F r[16]) {
+    __m512 a[16], b[16];
+    for (int i = 0; i < 16; i += 2) {
+        a[i] = _mm512_unpacklo_ps(r[i].v, r[i + 1].v);
+        a[i + 1] = _mm512_unpackhi_ps(r[i].v, r[i + 1].v);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int j = 0; j < 2; ++j) {
+            b[i + 2 * j] = _mm512_shuffle_ps(a[i + j], a[i + j + 2], 0x44);
+            b[i + 2 * j + 1] = _mm512_shuffle_ps(a[i + j], a[i + j + 2], 0xee);
+        }
+    // b[4 i + j]: column j of every group of four, for rows 4 i .. 4 i + 3.
+    for (int j = 0; j < 4; ++j) {
+        const __m512 lo01 = _mm512_shuffle_f32x4(b[j], b[4 + j], 0x88), hi01 = _mm512_shuffle_f32x4(b[j], b[4 + j], 0xdd);
+        const __m512 lo23 = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0x88);
+        const __m512 hi23 = _mm512_shuffle_f32x4(b[8 + j], b[12 + j], 0xdd);
+        r[j].v = _mm512_shuffle_f32x4(lo01, lo23, 0x88);
+        r[8 + j].v = _mm512_shuffle_f32x4(lo01, lo23, 0xdd);
+        r[4 + j].v = _mm512_shuffle_f32x4(hi01, hi23, 0x88);
+        r[12 + j].v = _mm512_shuffle_f32x4(hi01, hi23, 0xdd);
+    }
+}
+#elif defined(__AVX2__)
+DEBLURGS_INLINE void transpose(F r[8]) {
+    __m256 a[8], b[8];
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm256_unpacklo_ps((__m256)r[i].v[0], (__m256)r[i + 1].v[0]);
+        a[i + 1] = _mm256_unpackhi_ps((__m256)r[i].v[0], (__m256)r[i + 1].v[0]);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; ++j) {
+            b[i + 2 * j] = _mm256_shuffle_ps(a[i + j], a[i + j + 2], 0x44);
+            b[i + 2 * j + 1] = _mm256_shuffle_ps(a[i + j], a[i + j + 2], 0xee);
+        }
+    for (int j = 0; j < 4; ++j) {
+        r[j].v[0] = (vf)_mm256_permute2f128_ps(b[j], b[4 + j], 0x20);
+        r[4 + j].v[0] = (vf)_mm256_permute2f128_ps(b[j], b[4 + j], 0x31);
+    }
+}
+#else
+DEBLURGS_INLINE void transpose4(const vf r[4], vf out[4]) {
+    const vf a = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), b = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+    const vf c = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5), d = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+    out[0] = __builtin_shufflevector(a, c, 0, 1, 4, 5);
+    out[1] = __builtin_shufflevector(a, c, 2, 3, 6, 7);
+    out[2] = __builtin_shufflevector(b, d, 0, 1, 4, 5);
+    out[3] = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+}
+DEBLURGS_INLINE void transpose(F r[8]) {
+    for (int half = 0; half < 2; ++half) {
+        vf top[4], bottom[4], t[4];
+        for (int i = 0; i < 4; ++i) top[i] = r[i].v[half], bottom[i] = r[4 + i].v[half];
+        transpose4(top, t);
+        for (int i = 0; i < 4; ++i) top[i] = t[i];
+        transpose4(bottom, t);
+        for (int i = 0; i < 4; ++i) bottom[i] = t[i];
+        if (half == 0) {
+            for (int i = 0; i < 4; ++i) r[i].v[0] = top[i], r[4 + i].v[0] = bottom[i];
+        } else {
+            // Rows 4-7 of the result come from the right halves; their left parts wait in the lower rows.
+            for (int i = 0; i < 4; ++i) {
+                const vf left = r[4 + i].v[0];
+                r[4 + i].v[0] = top[i];
+                r[4 + i].v[1] = bottom[i];
+                r[i].v[1] = left;
+            }
+        }
+    }
+}
+#endif
+
 DEBLURGS_INLINE F& operator+=(F& a, F b) { return a = a + b; }
 DEBLURGS_INLINE F& operator-=(F& a, F b) { return a = a - b; }
 DEBLURGS_INLINE F& operator*=(F& a, F b) { return a = a * b; }
@@ -295,11 +416,7 @@ DEBLURGS_INLINE F exp2_alpha(F p) {
     F r;
     DEBLURGS_EACH {
         vf t = p.v[i] + magic.v[i];
-#if defined(__SSE2__)
-        __asm__("" : "+x"(t));
-#else
-        __asm__("" : "+w"(t));
-#endif
+        DEBLURGS_OPAQUE(t);
         r.v[i] = t;
     }
     F f = p - (r - magic);
@@ -371,11 +488,20 @@ DEBLURGS_INLINE void sum_nine(const F v[9], float* out) {
     __m256 b = _mm256_hadd_ps(h(v[4].v[0], v[5].v[0]), h(v[6].v[0], v[7].v[0]));
     __m256 r = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
     _mm256_storeu_ps(out, r);
-    out[8] = sum(v[8]);
+    __m128 c = _mm_add_ps(_mm256_castps256_ps128((__m256)v[8].v[0]), _mm256_extractf128_ps((__m256)v[8].v[0], 1));
+    c = _mm_add_ps(c, _mm_movehl_ps(c, c));
+    out[8] = _mm_cvtss_f32(_mm_add_ss(c, _mm_movehdup_ps(c)));
 }
 #else
 DEBLURGS_INLINE void sum_nine(const F v[9], float* out) {
-    for (int k = 0; k < 9; ++k) out[k] = sum(v[k]);
+    for (int k = 0; k < 8; k += 4) {
+        vf a[4], t[4];
+        for (int i = 0; i < 4; ++i) a[i] = v[k + i].v[0] + v[k + i].v[1];
+        transpose4(a, t);
+        const vf r = (t[0] + t[1]) + (t[2] + t[3]);
+        memcpy(out + k, &r, sizeof r);
+    }
+    out[8] = sum(v[8]);
 }
 #endif
 

@@ -264,30 +264,37 @@ inline int64_t forward_tile(const Job* job_ptr, int tile) {
     return evaluated;
 }
 
+// The image gradient of one tile in planes and in the order of micro-tiles, zero outside the image; read once per view.
+inline void spread_gradient(const Job* job_ptr, int tile) {
+    const Job& job = *job_ptr;
+    const int left = (tile % job.tiles_x) * DEBLURGS_TILE, top = (tile / job.tiles_x) * DEBLURGS_TILE;
+    const int width = job.in->width, height = job.in->height;
+    float* out = job.tile_gradient + (size_t)tile * 3 * kTilePixels;
+    for (int i = 0; i < kTilePixels; ++i) {
+        const int x = left + (int)(kPixels.x[i] + kHalfTile), y = top + (int)(kPixels.y[i] + kHalfTile);
+        const bool inside = x < width && y < height;
+        const float* g = job.image_gradient + (inside ? 3 * ((size_t)y * width + x) : 0);
+        for (int c = 0; c < 3; ++c) out[c * kTilePixels + i] = inside ? g[c] : 0.0f;
+    }
+}
+
 inline void backward_tile(const Job* job_ptr, int view, int tile) {
     const Job& job = *job_ptr;
     const ViewState& state = job.views[view];
     const int left = (tile % job.tiles_x) * DEBLURGS_TILE, top = (tile / job.tiles_x) * DEBLURGS_TILE;
-    const int width = job.in->width, height = job.in->height;
     const float center_x = (float)left + kHalfTile, center_y = (float)top + kHalfTile;
     const bool linear = (job.in->flags & DEBLURGS_LINEAR_MEAN) != 0;
     // v = dL/d(this view's final colour); rest = v . (what lies behind the Gaussians walked so far).
     alignas(64) float t[kTilePixels], v[3][kTilePixels], rest[kTilePixels];
     start_transmittance(job, tile, t);
-    memset(v, 0, sizeof v);
-    for (int i = 0; i < kTilePixels; ++i) {
-        const int x = left + (int)(kPixels.x[i] + kHalfTile), y = top + (int)(kPixels.y[i] + kHalfTile);
-        if (x >= width || y >= height) continue;
-        const float* g = job.image_gradient + 3 * ((size_t)y * width + x);
-        v[0][i] = g[0], v[1][i] = g[1], v[2][i] = g[2];
-    }
+    const float* image_gradient = job.tile_gradient + (size_t)tile * 3 * kTilePixels;
     const F view_weight(job.poses[view].weight);
     const float* final_color = state.final_color + (size_t)tile * 3 * kTilePixels;
     for (int i = 0; i < kTilePixels; i += kLanes) {
         F sum_rest(0.0f);
         for (int c = 0; c < 3; ++c) {
             const F value = F::load(final_color + c * kTilePixels + i);
-            F g = view_weight * F::load(v[c] + i);
+            F g = view_weight * F::load(image_gradient + c * kTilePixels + i);
             if (linear) g *= linear_from_srgb_slope(value);
             g.store(v[c] + i);
             sum_rest = fma(g, value, sum_rest);
@@ -313,9 +320,8 @@ inline void backward_tile(const Job* job_ptr, int view, int tile) {
         do {
             const int px = __builtin_ctz(mask) * kLanes;
             mask &= mask - 1;
-            const F x = F::load(kPixels.x + px), y = F::load(kPixels.y + px);
+            const F x = F::load(kPixels.x + px), y = F::load(kPixels.y + px), before = F::load(t + px);
             const F p = evaluate(q, x, y);
-            const F before = F::load(t + px);
             const M on = (p >= cutoff) & (before >= stop);
             const F alpha = keep(on, exp2_alpha(p));
             const F weight = before * alpha;

@@ -16,7 +16,7 @@ _f32 = ctypes.c_void_p  # pointers travel as addresses: torch owns the memory
 class Exposure(ctypes.Structure):
     """struct deblurgs_exposure."""
 
-    _fields_ = [  # noqa: RUF012  (ctypes wants a list)
+    _fields_ = [
         ("num_gaussians", ctypes.c_int64),
         ("num_views", ctypes.c_int32), ("width", ctypes.c_int32), ("height", ctypes.c_int32),
         ("sh_degree", ctypes.c_int32), ("sh_stored", ctypes.c_int32), ("flags", ctypes.c_int32),
@@ -29,13 +29,13 @@ class Exposure(ctypes.Structure):
 class Images(ctypes.Structure):
     """struct deblurgs_images."""
 
-    _fields_ = [("image", _f32), ("alpha", _f32), ("depth", _f32), ("visible", _f32)]  # noqa: RUF012
+    _fields_ = [("image", _f32), ("alpha", _f32), ("depth", _f32), ("visible", _f32)]
 
 
 class Gradients(ctypes.Structure):
     """struct deblurgs_gradients."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("means", _f32), ("quats", _f32), ("scales", _f32), ("opacities", _f32), ("sh0", _f32), ("sh_rest", _f32),
         ("viewmats", _f32), ("background", _f32), ("gradient_px", _f32),
     ]  # fmt: skip

@@ -125,7 +125,8 @@ def render(run: RunFolder, log: Log, *, overwrite: bool = False) -> None:
 
     def files() -> None:
         scene, names, scene_from_sfm = load_scene(run.checkpoint / SCENE_FILE)
-        write_scene(run, scene, names, scene_from_sfm, log)
+        times_s = {frame.name: frame.time_s for frame in load_capture(run.path).frames}
+        write_scene(run, scene, names, scene_from_sfm, times_s, log)
 
     run.stage(
         "export", {}, files, outputs=[run.export / "scene.ply", run.trajectories_json], overwrite=overwrite
@@ -140,7 +141,7 @@ def _write_frames(
     capture: "Capture",
     log: Log,
 ) -> None:
-    from deblurgs.capture.image import read_rgb, write_png
+    from deblurgs.capture.image import write_png
     from deblurgs.export.contact_sheet import compare_sheet
     from deblurgs.render.render import reblurred_frame, sharp_frame
 
@@ -153,28 +154,26 @@ def _write_frames(
             write_png(run.sharp / f"{stems[f]}.png", sharp_frame(scene, f, camera).numpy())
             write_png(run.reblur / f"{stems[f]}.png", reblurred_frame(scene, f, camera, views[f]).numpy())
             ticker.update(f + 1)
-    rows = (
-        (names[f], read_rgb(model.image_paths[f]), read_rgb(run.sharp / f"{stems[f]}.png"))
-        for f in range(len(names))
-    )
-    compare_sheet(run.renders / "compare.jpg", rows, count=len(names))
+    rows = [(names[f], Path(model.image_paths[f]), run.sharp / f"{stems[f]}.png") for f in range(len(names))]
+    compare_sheet(run.renders / "compare.jpg", rows)
     for name, reason in model.failed:
         log.warn(f"{name} has no sharp frame: {reason}")
     if capture.kind == "video":
         times = {frame.name: frame.time_s for frame in capture.frames}
-        _write_video(run, [stems[f] for f in range(len(names))], [times.get(n) for n in names], log)
+        _write_video(run, stems, [times.get(name) for name in names], capture.fps or 30.0, log)
 
 
-def _write_video(run: RunFolder, stems: list[str], times_s: list[float | None], log: Log) -> None:
-    """The sharp frames at the pace of the source: their mean rate, since chosen frames are not evenly spaced."""
+def _write_video(run: RunFolder, stems: list[str], times_s: list[float | None], fps: float, log: Log) -> None:
+    """The sharp frames, each shown from its own time in the source until the next one's."""
     from deblurgs.capture.image import read_rgb
     from deblurgs.export.video import write_mp4
 
     known = [t for t in times_s if t is not None]
-    span = max(known) - min(known) if len(known) > 1 else 0.0
-    fps = Fraction((len(known) - 1) / span).limit_denominator(1000) if span > 0 else Fraction(10)
     frames = ((read_rgb(run.sharp / f"{stem}.png") * 255.0 + 0.5).astype("uint8") for stem in stems)
-    write_mp4(run.renders / "sharp.mp4", frames, fps)
+    write_mp4(
+        run.renders / "sharp.mp4", frames, Fraction(fps).limit_denominator(1001),
+        times_s=known if len(known) == len(stems) else None, log=log,
+    )  # fmt: skip
 
 
 def unique_stems(names: list[str]) -> list[str]:
@@ -184,7 +183,12 @@ def unique_stems(names: list[str]) -> list[str]:
 
 
 def write_scene(
-    run: RunFolder, scene: "TrainedScene", names: list[str], scene_from_sfm: "Similarity", log: Log
+    run: RunFolder,
+    scene: "TrainedScene",
+    names: list[str],
+    scene_from_sfm: "Similarity",
+    times_s: dict[str, float | None],
+    log: Log,
 ) -> None:
     """PLY and trajectories in the SfM's own world."""
     import torch
@@ -219,9 +223,9 @@ def write_scene(
             frames.append(
                 FrameTrajectory(
                     name=name, kind=scene.trajectory.kind, knots=in_sfm(scene.trajectory.knot_poses(f)),
-                    u=u.tolist(), weights=weights.tolist(),
+                    u=u.tolist(), weights=weights.tolist(), time_s=times_s.get(name),
                     camera_from_world=in_sfm(scene.trajectory(torch.tensor([f]), u)[0]),
-                    mid=in_sfm(scene.trajectory(torch.tensor([f]), torch.tensor([0.5]))[0])[0],
+                    mid_camera_from_world=in_sfm(scene.trajectory(torch.tensor([f]), torch.tensor([0.5]))[0])[0],
                 )
             )  # fmt: skip
     write_trajectories(run.trajectories_json, frames)

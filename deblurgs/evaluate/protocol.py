@@ -122,6 +122,7 @@ def evaluate(
             memory = PeakMemory()
             trained = train(scene.training, settings, log)
             peak = memory.own_mb()
+            torch.set_num_threads(1)  # scoring is many small tensors; see Trainer.train
             for task, views in (("novel", scene.novel), ("deblurring", scene.twins)):
                 if views:
                     keep = (lambda n, i, m=method, s=seed: picture(f"{m}-{s}-{n}", i)) if picture else None

@@ -19,7 +19,7 @@ class RefineSettings:
     """Fixed for all methods and scenes: changing any of them changes every number of the refined column."""
 
     scales: tuple[float, ...] = (0.25, 0.5, 1.0)
-    steps: tuple[int, ...] = (60, 60, 120)
+    steps: tuple[int, ...] = (40, 40, 80)
     lr: float = 5e-3
     lr_end: float = 1e-4
     ssim_weight: float = 0.2

@@ -74,12 +74,6 @@ class Trajectory(nn.Module):
         """camera_from_world at the knots of one frame, [K,4,4]; only `linear` passes through all of them."""
         return se3_exp(-self.knots[frame]) @ self.camera_from_world_sfm[frame]
 
-    def mean_poses(self) -> Tensor:
-        """camera_from_world at the mean tangent over the exposure, [F,4,4]: where a blurred photo seems taken from."""
-        u = (torch.arange(16, dtype=self.knots.dtype) + 0.5) / 16
-        mean = self.tangents(torch.arange(self.num_frames), u).mean(dim=1)  # [F,6]
-        return se3_exp(-mean) @ self.camera_from_world_sfm
-
 
 def path_length_px(poses: Tensor, cameras: list[Camera], depths: Tensor) -> Tensor:
     """Length in pixels of the path that image points take during an exposure; the longest over a 3x3 grid of points.

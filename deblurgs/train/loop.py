@@ -44,9 +44,9 @@ class TrainedScene:
 
     @torch.no_grad()
     def frame_drift(self) -> Similarity:
-        """trained_from_sfm: how joint optimisation moved the scene as a whole, from all frames' mean poses."""
+        """trained_from_sfm: how joint optimisation moved the scene as a whole, from all mid-exposure poses."""
         sfm = self.trajectory.camera_from_world_sfm.double().numpy()
-        return align_poses(sfm, self.trajectory.mean_poses().double().numpy())
+        return align_poses(sfm, self.trajectory.all_at(0.5).double().numpy())
 
 
 Report = Callable[[dict[str, float]], None]
@@ -111,6 +111,16 @@ class Trainer:
         self.lr_factor = 1.0
 
     def train(self) -> TrainedScene:
+        # What torch does here is small; its worker threads cost more in waiting than they save, above all on a busy
+        # machine. The kernels have their own threads.
+        torch_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return self._train()
+        finally:
+            torch.set_num_threads(torch_threads)
+
+    def _train(self) -> TrainedScene:
         start = time.perf_counter()
         images = [
             pyramid_level([i], [c], t.width / c.width).images[0]

@@ -70,4 +70,6 @@ class _Photometric(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         (gradient,) = ctx.saved_tensors
-        return gradient * output_gradients[0], None, None, None, None
+        # The loss is mostly the last thing before backward(), and then nothing has to be multiplied.
+        factor = float(output_gradients[0])
+        return gradient if factor == 1.0 else gradient * factor, None, None, None, None

@@ -24,7 +24,8 @@ CAMERA = Camera(48, 32, 50.0, 50.0, 24.0, 16.0)
 def gaussians(num: int = 150) -> Gaussians:
     g = torch.Generator().manual_seed(0)
     return Gaussians(
-        means=torch.rand(num, 3, generator=g) * torch.tensor([1.2, 0.8, 0.5]) + torch.tensor([-0.6, -0.4, 0.8]),
+        means=torch.rand(num, 3, generator=g) * torch.tensor([1.2, 0.8, 0.5])
+        + torch.tensor([-0.6, -0.4, 0.8]),
         quats=torch.randn(num, 4, generator=g),
         log_scales=torch.full((num, 3), -3.2),
         logit_opacities=torch.full((num,), 2.0),
@@ -57,7 +58,9 @@ def test_plain_differs_from_deblurgs_only_in_the_trajectory() -> None:
 @pytest.mark.parametrize("leak", ["name", "pixels"])
 def test_a_held_out_view_among_the_training_frames_is_refused(leak: str) -> None:
     images = [torch.rand(32, 48, 3) for _ in range(3)]
-    held_out = Reference("test.png", images[1].clone() if leak == "pixels" else torch.rand(32, 48, 3), CAMERA, torch.eye(4))
+    held_out = Reference(
+        "test.png", images[1].clone() if leak == "pixels" else torch.rand(32, 48, 3), CAMERA, torch.eye(4)
+    )
     if leak == "name":
         held_out = dataclasses.replace(held_out, name="b.png")
     scene = EvaluationScene("leaky", "given", training(["a.png", "b.png", "c.png"], images), [held_out])
@@ -75,12 +78,18 @@ def test_alignment_undoes_a_drift_of_the_whole_scene_and_refinement_a_wrong_pose
     """A perfect scene that joint optimisation moved as a whole: raw is poor, aligned is right."""
     still = gaussians()
     sfm = poses(6)
-    drift = Similarity(1.1, so3_exp(torch.tensor([0.05, -0.08, 0.03], dtype=torch.float64)).numpy(), np.array([0.1, 0.0, -0.1]))
+    drift = Similarity(
+        1.1,
+        so3_exp(torch.tensor([0.05, -0.08, 0.03], dtype=torch.float64)).numpy(),
+        np.array([0.1, 0.0, -0.1]),
+    )
     trajectory = Trajectory(sfm, "static", 1)
     moved = drift.apply_camera_from_world(sfm.double().numpy())
     # Pretend that training ended there: the trajectory's SfM poses stay, its knots carry the drift.
-    scene = TrainedScene(still.transformed(drift), trajectory, [CAMERA] * 6, torch.ones(6), TrainConfig(), 0.0)
-    monkeypatch.setattr(Trajectory, "mean_poses", lambda self: torch.from_numpy(moved))
+    scene = TrainedScene(
+        still.transformed(drift), trajectory, [CAMERA] * 6, torch.ones(6), TrainConfig(), 0.0
+    )
+    monkeypatch.setattr(Trajectory, "all_at", lambda self, u: torch.from_numpy(moved))
     test_pose = se3_exp(torch.tensor([0.03, 0.02, -0.02, 0.02, -0.01, 0.03]))
     image = sharp_image(still, test_pose, CAMERA, antialiased=False)
     evaluation = EvaluationScene(

@@ -40,7 +40,9 @@ def test_path_is_calmer_than_the_hand_that_filmed() -> None:
 
 
 def test_opposite_quaternion_signs_do_not_cancel() -> None:
-    turns = torch.stack([se3_exp(torch.tensor([0.0, 0.0, 0.0, 0.0, a, 0.0])) for a in torch.linspace(2.8, 3.5, 8)])
+    turns = torch.stack(
+        [se3_exp(torch.tensor([0.0, 0.0, 0.0, 0.0, a, 0.0])) for a in torch.linspace(2.8, 3.5, 8)]
+    )
     path = smooth_path(turns, 9)
     assert torch.isfinite(path).all()
     assert (path[4, :3, :3] - turns[4, :3, :3]).abs().max() < 0.2

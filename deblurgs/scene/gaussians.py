@@ -23,7 +23,8 @@ class Gaussians(nn.Module):
     def __init__(self, **tensors: Tensor) -> None:
         super().__init__()
         for name in PARAMETERS:
-            setattr(self, name, nn.Parameter(tensors[name].detach().contiguous()))
+            # A copy: training writes in place, and what was passed in belongs to the caller.
+            setattr(self, name, nn.Parameter(tensors[name].detach().clone().contiguous()))
 
     @property
     def num_gaussians(self) -> int:

@@ -1,0 +1,171 @@
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from deblurgs.config import DensityConfig, TrainConfig, TrajectoryConfig
+from deblurgs.errors import DivergedError, UsageError
+from deblurgs.log import Log
+from deblurgs.math.color import srgb_from_linear
+from deblurgs.math.lie import se3_exp
+from deblurgs.raster.api import render_exposure
+from deblurgs.scene.camera import Camera
+from deblurgs.scene.gaussians import Gaussians
+from deblurgs.scene.shutter import sample_exposure
+from deblurgs.scene.transform import Similarity
+from deblurgs.train import loop
+from deblurgs.train.checkpoint import load_scene, save_scene
+from deblurgs.train.data import TrainingSet, normalised
+from deblurgs.train.loop import count_views, train
+
+CAMERA = Camera(64, 48, 70.0, 70.0, 32.0, 24.0)
+NUM_FRAMES = 8
+QUIET = Log(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def blurred() -> TrainingSet:
+    """A textured wall of Gaussians, filmed by a camera that slides about 8 px during every exposure."""
+    g = torch.Generator().manual_seed(3)
+    num = 600
+    truth = Gaussians(
+        means=torch.rand(num, 3, generator=g) * torch.tensor([1.6, 1.2, 0.3])
+        + torch.tensor([-0.8, -0.6, 0.9]),
+        quats=torch.randn(num, 4, generator=g),
+        log_scales=torch.full((num, 3), -3.3),
+        logit_opacities=torch.full((num,), 2.5),
+        sh0=torch.randn(num, 1, 3, generator=g) * 1.2,
+        shN=torch.zeros(num, 0, 3),
+    )
+    poses, images = [], []
+    u, weights = sample_exposure(15)
+    for f in range(NUM_FRAMES):
+        base = se3_exp(torch.tensor([0.03 * f - 0.1, 0.01 * (f % 3), 0.0, 0.0, 0.01 * f, 0.0]))
+        angle = torch.tensor(2.4 * f)
+        slide = torch.zeros(15, 6)
+        slide[:, 0], slide[:, 1] = (u - 0.5) * 0.12 * angle.cos(), (u - 0.5) * 0.12 * angle.sin()
+        with torch.no_grad():
+            image = render_exposure(
+                truth.means, truth.quats, truth.scales, truth.opacities, truth.sh0, truth.shN,
+                se3_exp(-slide) @ base, weights, CAMERA,
+            ).image  # fmt: skip
+        poses.append(base)
+        images.append(srgb_from_linear(image).clamp(0, 1).contiguous())
+    chosen = torch.randperm(num, generator=g)[:250]
+    return TrainingSet(
+        names=[f"{f}.png" for f in range(NUM_FRAMES)],
+        images=images,
+        cameras=[CAMERA] * NUM_FRAMES,
+        camera_from_world=torch.stack(poses),
+        points=truth.means.detach()[chosen],
+        colors=(0.5 + 0.28 * truth.sh0.detach()[chosen, 0]).clamp(0, 1),
+        depths=torch.ones(NUM_FRAMES),
+        scene_from_sfm=Similarity.identity(),
+    )
+
+
+def small(steps: int = 160, **changes: object) -> TrainConfig:
+    config = TrainConfig(
+        scales=(0.5, 1.0), steps=(steps // 2, steps - steps // 2), sh_degree=0,
+        density=DensityConfig(max_gaussians=800, every=20), trajectory=TrajectoryConfig(start_step=10),
+    )  # fmt: skip
+    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+
+
+def losses(data: TrainingSet, config: TrainConfig) -> tuple[list[float], loop.TrainedScene]:
+    seen: list[float] = []
+    scene = train(data, config, QUIET, lambda entry: seen.append(entry["loss"]))
+    return seen, scene
+
+
+def test_paths_explain_the_blur_that_one_pose_cannot(blurred: TrainingSet) -> None:
+    config = small(400)
+    seen, scene = losses(blurred, config)
+    static = dataclasses.replace(config, trajectory=dataclasses.replace(config.trajectory, kind="static"))
+    plain, _ = losses(blurred, static)
+    assert seen[-1] < 0.5 * seen[0]
+    assert seen[-1] < 0.8 * plain[-1]
+    # The true slide is 0.12 * 70 / 1 = 8.4 px; a path that long needs more than the minimum of views.
+    assert max(count_views(scene.trajectory, [CAMERA] * NUM_FRAMES, torch.ones(NUM_FRAMES), config)) > 4
+
+
+def test_equal_seeds_give_equal_bits_and_other_seeds_do_not(blurred: TrainingSet) -> None:
+    first, second, other = (train(blurred, small(40, seed=s), QUIET) for s in (1, 1, 2))
+    for name, tensor in first.gaussians.tensors().items():
+        assert torch.equal(tensor, getattr(second.gaussians, name)), name
+    assert torch.equal(first.trajectory.knots, second.trajectory.knots)
+    assert not torch.equal(first.trajectory.knots, other.trajectory.knots)
+
+
+@pytest.mark.parametrize("strategy", ["mcmc", "annealed"])
+def test_both_density_strategies_stay_under_the_cap(blurred: TrainingSet, strategy) -> None:
+    density = DensityConfig(
+        strategy=strategy, max_gaussians=400, every=10, threshold_start=1e-5, threshold_end=1e-6
+    )
+    scene = train(blurred, small(80, density=density), QUIET)
+    assert 250 < scene.gaussians.num_gaussians <= 400
+
+
+@pytest.mark.parametrize("kind", ["linear", "cubic", "bezier", "static"])
+def test_every_kind_of_trajectory_trains(blurred: TrainingSet, kind) -> None:
+    scene = train(
+        blurred, small(30, trajectory=TrajectoryConfig(kind=kind, num_knots=3, start_step=0)), QUIET
+    )
+    assert scene.trajectory.kind == kind
+    assert torch.isfinite(scene.trajectory.knots).all()
+    assert (scene.trajectory.knots != 0).any()
+
+
+def test_a_non_finite_loss_restores_the_scene_and_training_goes_on(blurred: TrainingSet, monkeypatch) -> None:
+    real, calls = loop.photometric_loss, []
+
+    def sometimes(prediction: torch.Tensor, observed: torch.Tensor, **options: object) -> torch.Tensor:
+        calls.append(1)
+        value = real(prediction, observed, **options)  # type: ignore[arg-type]
+        return value * math.nan if 20 <= len(calls) < 23 else value
+
+    monkeypatch.setattr(loop, "photometric_loss", sometimes)
+    log = Log(quiet=True)
+    scene = train(blurred, small(60), log)
+    assert any("non-finite" in w for w in log.warnings)
+    assert all(torch.isfinite(t).all() for t in scene.gaussians.tensors().values())
+
+
+def test_endless_non_finite_losses_end_the_run_with_advice(blurred: TrainingSet, monkeypatch) -> None:
+    monkeypatch.setattr(loop, "photometric_loss", lambda p, o, **_: p.sum() * math.nan)
+    with pytest.raises(DivergedError, match="seed"):
+        train(blurred, small(60), Log(quiet=True))
+
+
+def test_a_scene_survives_the_checkpoint(blurred: TrainingSet, tmp_path) -> None:
+    scene = train(blurred, small(20), QUIET)
+    path = tmp_path / "scene.safetensors"
+    save_scene(path, scene, blurred.names, Similarity.identity())
+    loaded, names, _ = load_scene(path)
+    assert names == blurred.names and loaded.config == scene.config
+    assert loaded.training_cameras == scene.training_cameras
+    for name, tensor in scene.gaussians.tensors().items():
+        assert torch.equal(tensor, getattr(loaded.gaussians, name))
+    assert torch.equal(loaded.trajectory.all_at(0.5), scene.trajectory.all_at(0.5))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "missing"])
+def test_a_damaged_checkpoint_is_named(blurred: TrainingSet, tmp_path, damage: str) -> None:
+    path = tmp_path / "scene.safetensors"
+    if damage != "missing":
+        save_scene(path, train(blurred, small(2), QUIET), blurred.names, Similarity.identity())
+        path.write_bytes(path.read_bytes()[:500] if damage == "truncated" else b"not a scene at all")
+    with pytest.raises(UsageError, match=r"scene\.safetensors"):
+        load_scene(path)
+
+
+def test_the_scene_frame_has_median_depth_one() -> None:
+    g = torch.Generator().manual_seed(0)
+    points = (
+        torch.randn(200, 3, generator=g).double() * 0.2 + torch.tensor([0.0, 0.0, 7.0]).double()
+    ).numpy()
+    poses = torch.eye(4).repeat(3, 1, 1).double().numpy()
+    similarity, depths = normalised(poses, points, [torch.arange(200).numpy()] * 3)
+    assert sorted(depths)[1] == pytest.approx(1.0)
+    assert abs(similarity.apply_points(points)).max() < 1.0

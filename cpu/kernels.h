@@ -63,21 +63,19 @@ struct Job {
     bool keep;
 };
 
-// One evaluation of the photometric loss. Planes are [3, H, stride] floats with kLossPad zeros on both sides of a row.
+// One evaluation of the photometric loss. Scratch rows have kLossPad numbers on both sides.
 constexpr int kLossPad = 16;
+constexpr int kLossTaps = 11;
+constexpr int kLossScratchRows = (3 + 4 + 3) * kLossTaps + 5;
 struct LossJob {
     const float *prediction, *observed, *weight; // [H,W,3], [H,W,3], [H,W] or null
     float *gradient, *l1_map;                    // [H,W,3], [H,W]; may be null
-    int width, height, stride, rows_per_band;
+    int width, height, stride, bands, rows_per_band;
     bool encode_srgb, want_ssim;
     float l1_factor, ssim_factor;                // of the weighted sums over pixels and channels
-    float *shown, *target, *slope;               // display-space prediction (mixed by weight), observation, d shown/d p
-    float *by_mean, *by_square, *by_product;     // SSIM's slopes by mean, square and product, before the second blur
-    float* scratch;                              // [bands * 3, kLossScratchRows, stride]
-    double *l1_sums, *ssim_sums;                 // [bands], [bands * 3]
+    float* scratch;                              // [workers, kLossScratchRows, stride]
+    double *l1_sums, *ssim_sums;                 // [3 * bands]
 };
-constexpr int kLossTaps = 11;
-constexpr int kLossScratchRows = 5 * kLossTaps + 5;
 
 struct Kernels {
     const char* name;
@@ -90,9 +88,8 @@ struct Kernels {
     void (*backward_tile)(const Job* job, int view, int tile);
     void (*collect)(const Job* job, int view, int task);
     void (*project_backward)(const Job* job, int task);
-    void (*loss_prepare)(const LossJob* job, int band);
-    void (*loss_ssim)(const LossJob* job, int band_and_channel);
-    void (*loss_gradient)(const LossJob* job, int band);
+    void (*loss_band)(const LossJob* job, int task, int worker); // task < 3 * bands
+    void (*loss_map_row)(const LossJob* job, int row);
 };
 
 // null when this build or this machine lacks the instruction set.

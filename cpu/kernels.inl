@@ -15,7 +15,7 @@ namespace DEBLURGS_ISA {
 
 static const Kernels kKernels = {
     DEBLURGS_STRINGIFY(DEBLURGS_ISA), kLanes, (int)sizeof(MicroMask), project, forward_tile, spread_gradient, backward_tile, collect,
-    project_backward, loss_prepare, loss_ssim, loss_gradient,
+    project_backward, loss_band, loss_map_row,
 };
 
 } // namespace DEBLURGS_ISA

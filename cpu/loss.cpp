@@ -13,7 +13,7 @@ namespace {
 // Kept between calls; guarded by the lock in deblurgs_cpu_loss.
 struct LossScratch {
     std::mutex mutex;
-    Buffer<float> planes, scratch;
+    Buffer<float> scratch;
     Buffer<double> sums;
 };
 LossScratch& loss_scratch() {
@@ -21,10 +21,11 @@ LossScratch& loss_scratch() {
     return *scratch;
 }
 
-// Bands depend on the image alone, so that sums do not depend on the number of threads.
+// Bands depend on the image alone, so that sums do not depend on the number of threads. A band enters ten rows more on
+// each side than it owns, so bands are tall, and an image has at least a few.
 int rows_per_band(int height) {
     const int rows = (height + 7) / 8;
-    return rows < 8 ? 8 : rows > 32 ? 32 : rows;
+    return rows < 48 ? 48 : rows;
 }
 
 } // namespace
@@ -52,17 +53,13 @@ extern "C" int deblurgs_cpu_loss(const float* prediction, const float* observed,
     job.rows_per_band = rows_per_band(height);
     job.encode_srgb = encode_srgb != 0;
     job.want_ssim = ssim_weight != 0.0f;
-    const int64_t bands = (height + job.rows_per_band - 1) / job.rows_per_band;
-    const size_t plane = (size_t)3 * height * job.stride;
-    const int planes = job.want_ssim ? 6 : 3;
-    if (!s.planes.reserve(plane * planes) || !s.sums.reserve(4 * bands)) return DEBLURGS_OUT_OF_MEMORY;
-    if (job.want_ssim && !s.scratch.reserve((size_t)bands * 3 * kLossScratchRows * job.stride))
+    job.bands = (height + job.rows_per_band - 1) / job.rows_per_band;
+    const int64_t tasks = 3 * (int64_t)job.bands;
+    if (!s.sums.reserve(2 * tasks) || !s.scratch.reserve((size_t)threads * kLossScratchRows * job.stride))
         return DEBLURGS_OUT_OF_MEMORY;
-    float** targets[6] = {&job.shown, &job.target, &job.slope, &job.by_mean, &job.by_square, &job.by_product};
-    for (int i = 0; i < planes; ++i) *targets[i] = s.planes.data() + plane * i;
     job.scratch = s.scratch.data();
     job.l1_sums = s.sums.data();
-    job.ssim_sums = job.l1_sums + bands;
+    job.ssim_sums = job.l1_sums + tasks;
 
     double total_weight = 0.0;
     const int64_t pixels = (int64_t)width * height;
@@ -74,13 +71,13 @@ extern "C" int deblurgs_cpu_loss(const float* prediction, const float* observed,
     job.l1_factor = (float)((1.0 - ssim_weight) * scale);
     job.ssim_factor = (float)(-(double)ssim_weight * scale);
 
-    parallel(threads, bands, [&](int64_t band, int) { k.loss_prepare(&job, (int)band); });
-    if (job.want_ssim) parallel(threads, 3 * bands, [&](int64_t task, int) { k.loss_ssim(&job, (int)task); });
-    if (gradient) parallel(threads, bands, [&](int64_t band, int) { k.loss_gradient(&job, (int)band); });
+    parallel(threads, tasks, [&](int64_t task, int worker) { k.loss_band(&job, (int)task, worker); });
+    if (l1_map) parallel(threads, height, [&](int64_t row, int) { k.loss_map_row(&job, (int)row); });
     double l1 = 0.0, ssim = 0.0;
-    for (int64_t b = 0; b < bands; ++b) l1 += job.l1_sums[b];
-    if (job.want_ssim)
-        for (int64_t b = 0; b < 3 * bands; ++b) ssim += job.ssim_sums[b];
+    for (int64_t t = 0; t < tasks; ++t) {
+        l1 += job.l1_sums[t];
+        ssim += job.ssim_sums[t];
+    }
     l1 *= scale;
     ssim = scale > 0.0 ? ssim * scale : 1.0;
     terms[0] = (1.0 - ssim_weight) * l1 + (job.want_ssim ? ssim_weight * (1.0 - ssim) : 0.0);

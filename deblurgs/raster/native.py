@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from deblurgs.errors import UsageError
+from deblurgs.machine import num_threads
 
 ABI_VERSION = 1
 LIBRARY = "libdeblurgs_cpu"
@@ -106,12 +107,15 @@ def _declare(library: ctypes.CDLL) -> None:
 
 
 def threads() -> int:
-    """Threads for one call: DEBLURGS_THREADS if set, else as many as torch uses."""
-    wish = os.environ.get("DEBLURGS_THREADS", "")
-    if wish:
-        if not wish.isdecimal() or int(wish) < 1:
-            raise UsageError(f"DEBLURGS_THREADS={wish}: a whole number from 1 on is expected")
-        return int(wish)
-    import torch
+    """Threads for one call: DEBLURGS_THREADS, else OMP_NUM_THREADS, else as many cores as this process may use.
 
-    return torch.get_num_threads()
+    Not torch's own setting: its parallel loops are best kept at one thread beside these kernels, because its workers
+    spin for milliseconds after each of them.
+    """
+    for name in ("DEBLURGS_THREADS", "OMP_NUM_THREADS"):
+        wish = os.environ.get(name, "")
+        if wish.isdecimal() and int(wish) >= 1:
+            return int(wish)
+        if wish and name == "DEBLURGS_THREADS":
+            raise UsageError(f"DEBLURGS_THREADS={wish}: a whole number from 1 on is expected")
+    return num_threads()

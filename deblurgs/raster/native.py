@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 
 from deblurgs.errors import UsageError
-from deblurgs.machine import num_threads
 
 ABI_VERSION = 1
 LIBRARY = "libdeblurgs_cpu"
@@ -118,4 +117,4 @@ def threads() -> int:
             return int(wish)
         if wish and name == "DEBLURGS_THREADS":
             raise UsageError(f"DEBLURGS_THREADS={wish}: a whole number from 1 on is expected")
-    return num_threads()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 bug, 2 usage, 3 input unusable, 4 SfM failed, 5 out of res
 """
 
 import contextlib
+import dataclasses
 import os
 import signal
 import sys
@@ -166,8 +167,6 @@ def parse(arguments: Sequence[str]) -> Command:
 
 
 def _default(item: object) -> object:
-    import dataclasses
-
     assert isinstance(item, dataclasses.Field)
     return item.default if item.default is not dataclasses.MISSING else item.default_factory()  # type: ignore[misc]
 
@@ -238,9 +237,9 @@ def _evaluate(command: Eval, log: Log) -> None:
     from deblurgs.run import RunFolder
 
     known = get_args(MethodName)
-    methods = tuple(m.strip() for m in command.methods.split(",") if m.strip())
-    wrong = [m for m in methods if m not in known]
-    if wrong or not methods:
+    asked = [m.strip() for m in command.methods.split(",") if m.strip()]
+    methods: tuple[MethodName, ...] = tuple(k for k in known if k in asked)
+    if not methods or len(methods) < len(set(asked)):
         raise UsageError(f"--methods {command.methods!r}: known methods are {', '.join(known)}")
     try:
         seeds = tuple(int(s) for s in command.seeds.split(","))
@@ -257,8 +256,8 @@ def _evaluate(command: Eval, log: Log) -> None:
 
 
 def demo_config() -> TrainConfig:
-    """Between fast and default: two minutes on two cores for the shipped capture."""
-    return preset("default")
+    """The default preset with fewer steps: a person who tries the demo waits for it."""
+    return dataclasses.replace(preset("default"), steps=(600, 600, 600))
 
 
 def default_output(source: Path) -> Path:

@@ -14,6 +14,8 @@ from deblurgs.log import Log
 from deblurgs.run import RunFolder
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from deblurgs.capture.dataset import Capture
@@ -212,8 +214,8 @@ def write_scene(
     if dropped:
         log.warn(f"{dropped} Gaussians with non-finite numbers were left out of export/scene.ply")
 
-    def in_sfm(poses: "Tensor") -> list[list[list[float]]]:
-        return sfm_from_scene.apply_camera_from_world(poses.double().numpy()).tolist()
+    def in_sfm(poses: "Tensor") -> "NDArray[np.floating]":
+        return sfm_from_scene.apply_camera_from_world(poses.double().numpy())
 
     frames = []
     views = scene.num_views(scene.training_cameras)
@@ -223,7 +225,7 @@ def write_scene(
             frames.append(
                 FrameTrajectory(
                     name=name, kind=scene.trajectory.kind, knots=in_sfm(scene.trajectory.knot_poses(f)),
-                    u=u.tolist(), weights=weights.tolist(), time_s=times_s.get(name),
+                    u=u.double().numpy(), weights=weights.double().numpy(), time_s=times_s.get(name),
                     camera_from_world=in_sfm(scene.trajectory(torch.tensor([f]), u)[0]),
                     mid_camera_from_world=in_sfm(scene.trajectory(torch.tensor([f]), torch.tensor([0.5]))[0])[0],
                 )

@@ -123,7 +123,11 @@ def evaluate(
             trained = train(scene.training, settings, log)
             peak = memory.own_mb()
             torch.set_num_threads(1)  # scoring is many small tensors; see Trainer.train
-            for task, views in (("novel", scene.novel), ("deblurring", scene.twins)):
+            tasks: tuple[tuple[Task, list[Reference]], ...] = (
+                ("novel", scene.novel),
+                ("deblurring", scene.twins),
+            )
+            for task, views in tasks:
                 if views:
                     keep = (lambda n, i, m=method, s=seed: picture(f"{m}-{s}-{n}", i)) if picture else None
                     rows.append(_score(scene, trained, method, task, seed, views, peak, keep))
@@ -169,7 +173,7 @@ def _score(
             if column == "refined" and picture:
                 picture(f"{task}-{view.name}", torch.cat([image, target], dim=1))
         per_view[view.name] = line
-    columns = {
+    columns: dict[Column, dict[str, float]] = {
         column: {
             "psnr": round(sum(p for p, _ in values) / len(values), 3),
             "ssim": round(sum(s for _, s in values) / len(values), 4),

@@ -67,7 +67,7 @@ class McmcDensity:
         gate = torch.sigmoid(-100.0 * (g.opacities - 0.005))
         local = torch.randn(g.means.shape, generator=self.rng) * g.scales
         world = torch.einsum("nij,nj->ni", quaternion.to_matrix(quaternion.normalize(g.quats)), local)
-        g.means += world * (gate * self.config.noise * means_lr * 100.0)[:, None]
+        g.means.add_(world * (gate * self.config.noise * means_lr * 100.0)[:, None])
 
     def _relocate(self) -> None:
         g = self.gaussians

@@ -1,0 +1,203 @@
+"""The whole job through the command line, on the capture that ships with the project, with very little training."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from deblurgs.capture.dataset import load_capture
+from deblurgs.cli import main
+from deblurgs.demo import demo_source
+from deblurgs.errors import EXIT_INTERRUPTED
+from deblurgs.export.ply import read_ply
+from deblurgs.export.trajectories import read_trajectories
+
+BRIEF = ["--train.scales", "0.25", "--train.steps", "60", "--train.density.max-gaussians", "2500", "--quiet"]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("desk") / "run"
+    assert main(["run", str(demo_source()), "--output", str(out), *BRIEF]) == 0
+    return out
+
+
+def test_every_promised_file_is_there(desk: Path) -> None:
+    frames = sorted(p.name for p in (desk / "frames").glob("*.png"))
+    assert len(frames) == 28
+    model = json.loads((desk / "sfm" / "sfm.json").read_text())
+    assert model["registered"] >= 26
+    for folder in ("sharp", "reblur"):
+        pictures = sorted((desk / "renders" / folder).glob("*.png"))
+        assert len(pictures) == model["registered"]
+        assert all(iio.imread(p).shape == (320, 480, 3) for p in pictures), "full input size"
+    for name in ("renders/compare.jpg", "config.json", "metrics.jsonl", "sfm/sparse/0/cameras.bin"):
+        assert (desk / name).stat().st_size > 0, name
+    manifest = json.loads((desk / "manifest.json").read_text())
+    assert {n: s["status"] for n, s in manifest["stages"].items()} == dict.fromkeys(
+        ["capture", "sfm", "train", "render", "export"], "done"
+    )
+    text = "".join(p.read_text() for p in desk.glob("*.json"))
+    assert str(desk) not in text, "a run folder can be moved"
+
+
+def test_sixty_steps_already_look_like_the_frames(desk: Path) -> None:
+    """Not sharp yet, but at the right place: each re-blurred frame is nearest to its own observed frame."""
+    read = lambda p: iio.imread(p).astype(float)[::4, ::4]  # noqa: E731
+    frames = {f.stem: read(f.path) for f in load_capture(desk).frames[::7]}
+    stems = list(frames)
+    for stem in stems:
+        own = read(desk / "renders" / "reblur" / f"{stem}.png")
+        distance = {s: np.abs(own - f).mean() for s, f in frames.items()}
+        assert min(distance, key=lambda s: distance[s]) == stem
+
+
+def test_splats_and_trajectories_live_in_the_sfm_world(desk: Path) -> None:
+    from deblurgs.sfm.model import load_model
+
+    model = load_model(desk / "sfm")
+    splats = read_ply(desk / "export" / "scene.ply")
+    assert 1000 < len(splats.means) <= 2500
+    low, high = np.percentile(model.points, [5, 95], axis=0)
+    centre = np.median(splats.means, axis=0)
+    assert ((centre > low) & (centre < high)).all()
+    frames = read_trajectories(desk / "trajectories.json")
+    assert [f.name for f in frames] == model.names
+    for frame, pose in zip(frames, model.camera_from_world, strict=True):
+        assert np.abs(frame.mid_camera_from_world[:3, :3] - pose[:3, :3]).max() < 0.1
+        assert frame.weights.sum() == pytest.approx(1.0)
+
+
+def test_a_finished_run_is_not_repeated_and_a_changed_setting_is(desk: Path, capfd) -> None:
+    before = (desk / "checkpoint" / "scene.safetensors").stat().st_mtime_ns
+    assert main(["run", str(demo_source()), "--output", str(desk), *BRIEF]) == 0
+    assert (desk / "checkpoint" / "scene.safetensors").stat().st_mtime_ns == before
+    assert main(["train", str(desk), *BRIEF, "--train.seed", "7"]) == 0
+    assert (desk / "checkpoint" / "scene.safetensors").stat().st_mtime_ns != before
+    manifest = json.loads((desk / "manifest.json").read_text())
+    assert manifest["stages"]["render"]["status"] == "outdated"
+    assert main(["render", str(desk), "--quiet"]) == 0
+
+
+def test_a_novel_path_becomes_a_video(desk: Path, capfd) -> None:
+    arguments = ["render", str(desk), "--path", "smooth", "--seconds", "0.5", "--fps", "10", "--quiet"]
+    assert main(arguments) == 0
+    video = Path(capfd.readouterr().out.strip())
+    assert video == desk / "renders" / "path.mp4"
+    assert iio.imread(video, plugin="pyav").shape == (5, 320, 480, 3)
+    assert main(arguments) == 2, "nothing is overwritten unasked"
+    assert main([*arguments, "--overwrite"]) == 0
+
+
+def test_evaluation_writes_the_documented_json(shared_data: Path, tmp_path, capfd) -> None:
+    target = tmp_path / "ball.json"
+    brief = [a for a in BRIEF if a != "--quiet"]
+    code = main([
+        "eval", str(shared_data / "deblurnerf_blurball"), "--preset", "fast", "--json", str(target),
+        "--output", str(tmp_path / "run"), *brief, "--quiet",
+    ])  # fmt: skip
+    assert code == 0
+    result = json.loads(target.read_text())
+    assert result["scene"] == "deblurnerf_blurball" and result["sfm"] == "given"
+    assert [(r["method"], r["task"], r["seed"], r["size"]) for r in result["rows"]] == [
+        ("plain", "novel", 0, [300, 200]),
+        ("deblurgs", "novel", 0, [300, 200]),
+    ]
+    for row in result["rows"]:
+        for column in ("raw", "aligned", "refined"):
+            assert 10.0 < row[column]["psnr"] < 40.0 and 0.0 < row[column]["ssim"] < 1.0
+        assert row["train_seconds"] > 0 and row["peak_mb"] > 50
+        assert sorted(row["views"]) == ["000.png", "007.png", "014.png", "021.png"]
+    trained_on = sorted(p.name for p in (tmp_path / "run" / "frames").glob("*.png"))
+    assert len(trained_on) == 23 and not set(row["views"]) & set(trained_on)
+
+
+def picture(path: Path, array: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    iio.imwrite(path, array)
+    return path
+
+
+def bad_input(kind: str, tmp_path: Path) -> Path:
+    source = tmp_path / "in"
+    source.mkdir()
+    noise = np.random.default_rng(0)
+    if kind == "missing":
+        return tmp_path / "nowhere.mp4"
+    if kind == "empty video":
+        (source / "a.mp4").touch()
+        return source / "a.mp4"
+    if kind == "text as video":
+        (source / "a.mp4").write_text("hello, this is not a film\n" * 100)
+        return source / "a.mp4"
+    if kind == "empty folder":
+        return source
+    if kind == "one photo":
+        picture(source / "a.png", noise.integers(0, 255, (60, 80, 3), np.uint8))
+    if kind == "blank":
+        for i in range(5):
+            picture(source / f"{i}.png", np.full((60, 80, 3), 40 + 20 * i, np.uint8))
+    if kind == "identical":
+        still = noise.integers(0, 255, (60, 80, 3), np.uint8)
+        for i in range(5):
+            picture(source / f"{i}.png", still)
+    return source
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("missing", 3), ("empty video", 3), ("text as video", 3), ("empty folder", 3), ("one photo", 3),
+        ("blank", 4), ("identical", 4),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_message_and_the_right_exit_code(kind: str, code: int, tmp_path, capfd) -> None:
+    source = bad_input(kind, tmp_path)
+    assert main(["run", str(source), "--output", str(tmp_path / "out"), *BRIEF]) == code
+    text = capfd.readouterr().err
+    assert "error: " in text and "Traceback" not in text and "bug" not in text
+
+
+def test_usage_errors_exit_with_two(tmp_path, desk: Path, capfd) -> None:
+    assert main(["train", str(tmp_path / "nothing")]) == 2
+    assert main(["eval", str(demo_source()), "--methods", "magic", "--output", str(tmp_path / "o")]) == 2
+    assert main(["eval", str(demo_source()), "--seeds", "one", "--output", str(tmp_path / "o")]) == 2
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    assert main(["run", str(demo_source()), "--output", str(tmp_path / "full")]) == 2
+    assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", "x", "--train.sede", "3"])
+    assert stopped.value.code == 2
+
+
+def test_interruption_keeps_finished_stages(tmp_path) -> None:
+    out = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "deblurgs.cli",
+        "run",
+        str(demo_source()),
+        "--output",
+        str(out),
+        "--quiet",
+    ]
+    process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (out / "metrics.jsonl").exists():
+        time.sleep(0.1)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == EXIT_INTERRUPTED, errors.decode()
+    stages = json.loads((out / "manifest.json").read_text())["stages"]
+    assert stages["sfm"]["status"] == "done" and stages["train"]["status"] == "interrupted"
+    assert main(["run", str(demo_source()), "--output", str(out), *BRIEF]) == 0

@@ -193,6 +193,7 @@ def write_scene(
     log: Log,
 ) -> None:
     """PLY and trajectories in the SfM's own world."""
+    import numpy as np
     import torch
 
     from deblurgs.export.ply import SplatArrays, write_ply
@@ -214,8 +215,8 @@ def write_scene(
     if dropped:
         log.warn(f"{dropped} Gaussians with non-finite numbers were left out of export/scene.ply")
 
-    def in_sfm(poses: "Tensor") -> "NDArray[np.floating]":
-        return sfm_from_scene.apply_camera_from_world(poses.double().numpy())
+    def in_sfm(poses: "Tensor") -> "NDArray[np.float64]":
+        return np.asarray(sfm_from_scene.apply_camera_from_world(poses.double().numpy()), np.float64)
 
     frames = []
     views = scene.num_views(scene.training_cameras)

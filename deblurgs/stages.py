@@ -67,7 +67,11 @@ def process(
     run.stage(
         "sfm",
         {"own_sfm": config.own_sfm, "given": bool(given_model or given_poses)},
-        lambda: run_sfm(capture.frames, run.sfm, given_model=given_model, given_poses=given_poses, log=log),
+        lambda: run_sfm(
+            # Held-out frames are dropped there by their split; their names tell why a given model has more images.
+            [*capture.frames, *capture.test_frames], run.sfm,
+            given_model=given_model, given_poses=given_poses, log=log,
+        ),
         outputs=[run.sfm / "model.npz"], overwrite=overwrite,
     )  # fmt: skip
 

@@ -5,6 +5,7 @@ Nothing here imports torch: `deblurgs --help` must stay fast. Saved as JSON with
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -13,6 +14,17 @@ T = TypeVar("T")
 PresetName = Literal["fast", "default", "best"]
 TrajectoryKind = Literal["static", "linear", "cubic", "bezier"]
 DensityStrategy = Literal["mcmc", "annealed"]
+
+
+MIN_SIDE_PX = 32
+"""Smaller training images hold less than three windows of the structural similarity."""
+
+
+def _require(config: object, holds: bool, name: str, wanted: str) -> None:
+    """Raise ValueError, which the command line shows as wrong usage, unless the setting `name` may have its value."""
+    value = getattr(config, name)
+    if not holds or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"{name} must be {wanted}, not {value}")
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,19 @@ class TrajectoryConfig:
     px_per_view: float = 1.8
     """Path length in pixels that one more virtual view covers."""
 
+    def __post_init__(self) -> None:
+        _require(self, self.num_knots >= (1 if self.kind == "static" else 2), "num_knots", "at least 2")
+        _require(self, self.start_spread >= 0, "start_spread", "0 or more")
+        _require(self, self.lr > 0, "lr", "above 0")
+        _require(self, self.lr_end > 0, "lr_end", "above 0")
+        _require(self, self.start_step >= 0, "start_step", "0 or more")
+        _require(self, self.smoothness >= 0, "smoothness", "0 or more")
+        _require(self, self.min_views >= 1, "min_views", "at least 1")
+        _require(
+            self, self.max_views >= self.min_views, "max_views", f"at least min_views ({self.min_views})"
+        )
+        _require(self, self.px_per_view > 0, "px_per_view", "above 0")
+
 
 @dataclass(frozen=True)
 class DensityConfig:
@@ -60,6 +85,16 @@ class DensityConfig:
     """`annealed`: screen gradient above which a Gaussian is split at the start (normalised image coordinates)."""
     threshold_end: float = 2e-4
     """`annealed`: the same at the end; exponential in between."""
+
+    def __post_init__(self) -> None:
+        _require(self, self.max_gaussians >= 1, "max_gaussians", "at least 1")
+        _require(self, self.every >= 1, "every", "at least 1")
+        _require(self, self.growth >= 0, "growth", "0 or more")
+        _require(self, 0 <= self.until <= 1, "until", "from 0 to 1")
+        _require(self, self.noise >= 0, "noise", "0 or more")
+        _require(self, 0 < self.min_opacity < 0.5, "min_opacity", "above 0 and below 0.5")
+        _require(self, self.threshold_start > 0, "threshold_start", "above 0")
+        _require(self, self.threshold_end > 0, "threshold_end", "above 0")
 
 
 @dataclass(frozen=True)
@@ -98,6 +133,28 @@ class TrainConfig:
     """Seed of every random choice. Equal seeds give equal results on the CPU for any number of threads."""
     trajectory: TrajectoryConfig = field(default_factory=TrajectoryConfig)
     density: DensityConfig = field(default_factory=DensityConfig)
+
+    def __post_init__(self) -> None:
+        _require(
+            self, bool(self.scales) and all(0 < s <= 1 for s in self.scales), "scales", "above 0, up to 1"
+        )
+        _require(self, all(s >= 1 for s in self.steps), "steps", "at least 1 at each scale")
+        _require(
+            self,
+            len(self.steps) == len(self.scales),
+            "steps",
+            f"one number for each of the scales {self.scales}",
+        )
+        _require(self, self.downscale >= 1, "downscale", "1 or more")
+        _require(self, self.max_side >= MIN_SIDE_PX, "max_side", f"at least {MIN_SIDE_PX}")
+        _require(self, 0 <= self.sh_degree <= 3, "sh_degree", "from 0 to 3")
+        _require(self, 0 <= self.ssim_weight <= 1, "ssim_weight", "from 0 to 1")
+        for name in ("opacity_reg", "scale_reg"):
+            _require(self, getattr(self, name) >= 0, name, "0 or more")
+        # Rates fall along a straight line on a log scale, which zero is not on.
+        for name in ("means_lr", "means_lr_end", "scales_lr", "opacities_lr", "colors_lr", "quats_lr"):
+            _require(self, getattr(self, name) > 0, name, "above 0")
+        _require(self, 0 <= self.seed < 2**63, "seed", "from 0 to 2^63 - 1")
 
     @property
     def total_steps(self) -> int:

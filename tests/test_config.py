@@ -1,7 +1,9 @@
 import json
+import re
 
 import pytest
 
+from deblurgs.cli import parse
 from deblurgs.config import TrainConfig, from_dict, preset, to_dict
 
 
@@ -24,3 +26,33 @@ def test_only_differences_are_saved() -> None:
 def test_wrong_settings_are_named(data) -> None:
     with pytest.raises(ValueError, match=r"setting"):
         from_dict(preset("default"), data)
+
+
+@pytest.mark.parametrize(
+    ("flag", "values"),
+    [
+        ("steps", ["100"]),  # the preset has three scales
+        ("steps", ["10", "-1", "10"]),
+        ("scales", ["0", "0.5", "1"]),
+        ("downscale", ["0"]),
+        ("max-side", ["0"]),
+        ("sh-degree", ["4"]),
+        ("means-lr", ["0"]),
+        ("ssim-weight", ["nan"]),
+        ("seed", ["-1"]),
+        ("trajectory.lr", ["0"]),
+        ("trajectory.num-knots", ["1"]),
+        ("trajectory.min-views", ["16"]),
+        ("trajectory.px-per-view", ["inf"]),
+        ("density.every", ["0"]),
+        ("density.max-gaussians", ["0"]),
+    ],
+)
+def test_impossible_settings_are_wrong_usage_and_named(flag, values, capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(["train", "somewhere", f"--train.{flag}", *values])
+    assert caught.value.code == 2
+    # The message stands in a frame whose lines may be broken anywhere.
+    said = re.sub(r"[^a-z_]+", "", capsys.readouterr().err)
+    name = flag.rpartition(".")[2].replace("-", "_").replace("min_views", "max_views")
+    assert f"{name}mustbe" in said

@@ -38,10 +38,12 @@ def find_frames(
 ) -> tuple[dict[int, FrameFile], list[tuple[str, str]]]:
     """Image id -> frame for each frame that the model has a pose for, in capture order, and the others with reason.
 
-    Names are compared as they are, then without folders, then without suffix where that is unambiguous.
+    Names are compared as they are, then with folders as part of the file name (as frames are named), then without
+    folders, then without suffix, each where that is unambiguous.
     """
+    keys = (_whole, _flat, _file, _stem)
     tables: list[dict[str, int | None]] = []
-    for key in (_whole, _file, _stem):
+    for key in keys:
         table: dict[str, int | None] = {}
         for image_id, image in model.images.items():
             name = key(image.name)
@@ -50,7 +52,7 @@ def find_frames(
     chosen: dict[int, FrameFile] = {}
     failed = []
     for frame in frames:
-        candidates = (t.get(key(frame.name)) for t, key in zip(tables, (_whole, _file, _stem), strict=True))
+        candidates = (t.get(key(frame.name)) for t, key in zip(tables, keys, strict=True))
         image_id = next((c for c in candidates if c is not None), None)
         if image_id is None:
             failed.append((frame.name, f"not in the given model {folder.name}"))
@@ -73,7 +75,8 @@ def absent_images(
     absent = sorted(
         model.image(i).name
         for i in model.reg_image_ids()
-        if i not in chosen and _stem(model.image(i).name) not in known
+        if i not in chosen
+        and known.isdisjoint({_stem(model.image(i).name), _stem(_flat(model.image(i).name))})
     )
     if not absent:
         return []
@@ -193,6 +196,10 @@ def views(source: Path, frames: Sequence[FrameFile]) -> tuple[list[View], list[t
 
 def _whole(name: str) -> str:
     return name
+
+
+def _flat(name: str) -> str:
+    return name.replace("\\", "/").replace("/", "__")
 
 
 def _file(name: str) -> str:

@@ -162,3 +162,19 @@ def test_broken_poses_are_named(pose: Any, said: str, capture: Capture, tmp_path
     with pytest.raises(SfmError) as caught:
         run_sfm(capture.frames, tmp_path / "sfm", given_poses=path, log=Log(quiet=True))
     assert said in str(caught.value) and "img 05.png" in str(caught.value)
+
+
+def test_photos_in_subfolders_find_their_poses_though_two_cameras_number_alike(
+    capture: Capture, full_model: Path, tmp_path: Path
+) -> None:
+    """Two cameras' folders with equal file names, as multi-camera projects have them; frames are named `a__0.png`."""
+    model = colmap.read_model(full_model)
+    name_of = {f.name: f"{'ab'[i % 2]}/{i // 2}.png" for i, f in enumerate(capture.frames)}
+    nested = tmp_path / "nested"
+    nested.mkdir()
+    colmap.renamed(model, {i: name_of[m.name] for i, m in model.images.items()}).write_binary(nested)
+    frames = [replace(f, name=name_of[f.name].replace("/", "__")) for f in capture.frames]
+    log = Log(quiet=True)
+    found = run_sfm(frames, tmp_path / "sfm", given_model=nested, log=log)
+    assert found.names == [frames[i].name for i in capture.train] and not found.failed and not log.warnings
+    assert rendered.pose_errors(found.camera_from_world, capture.true[capture.train])[0] < 0.5

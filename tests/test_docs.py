@@ -1,0 +1,31 @@
+"""What docs/formats.md promises about result files must be what the code writes."""
+
+import re
+
+from conftest import ROOT
+
+from deblurgs.evaluate.protocol import EvaluationScene, Row
+from deblurgs.evaluate.table import as_json
+from deblurgs.math.lie import se3_exp
+from deblurgs.scene.transform import Similarity
+from deblurgs.train.data import TrainingSet
+
+
+def test_every_field_of_the_evaluation_result_is_documented() -> None:
+    import torch
+
+    scene = EvaluationScene(
+        "ball", "given",
+        TrainingSet([], [], [], se3_exp(torch.zeros(0, 6)), torch.zeros(0, 3), torch.zeros(0, 3), torch.zeros(0),
+                    Similarity.identity()),
+    )  # fmt: skip
+    score = {"psnr": 1.0, "ssim": 0.5}
+    row = Row(
+        "plain", "novel", 0, (3, 2), {"raw": score, "aligned": score, "refined": score}, {}, 1.0, 1.0, 5
+    )
+    result = as_json(scene, [row], {"preset_config": {}, "failed": []})
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    section = text.partition("## The result of `deblurgs eval`")[2].partition("\n## ")[0]
+    documented = set(re.findall(r"`([a-z_]+)`", section))
+    written = {*result, *result["machine"], *result["rows"][0], *score}
+    assert written <= documented, f"undocumented: {sorted(written - documented)}"

@@ -7,6 +7,7 @@ copied: nothing in it refers to itself by an absolute path.
 
 import hashlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -156,6 +157,18 @@ class RunFolder:
                 f"{self.path} is not empty and not a run folder (it has no manifest.json). "
                 "Nothing was changed there; name a new folder with --output DIR."
             )
+        self._refuse_links_that_leave()
+
+    def _refuse_links_that_leave(self) -> None:
+        """A run folder may come from someone else; a folder link in it would turn our writing to another place."""
+        root = self.path.resolve()
+        for place, folders, _ in os.walk(self.path, followlinks=False):
+            for folder in (Path(place) / name for name in folders):
+                if folder.is_symlink() and not folder.resolve().is_relative_to(root):
+                    raise UsageError(
+                        f"{folder} is a link to {folder.resolve()}, outside the run folder. "
+                        "Remove the link, or name another folder with --output DIR."
+                    )
 
     def _read_manifest(self) -> dict[str, Any]:
         if not self.manifest_json.exists():

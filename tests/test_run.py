@@ -270,3 +270,23 @@ def test_changed_fields_tell_added_removed_and_nested() -> None:
     before, after = {"a": 1, "b": {"c": [1]}, "old": None}, {"a": 1, "b": {"c": [2]}, "new": True}
     assert changed_fields(before, after) == ["b.c: [1] -> [2]", "new: unset -> True", "old: None -> unset"]
     assert changed_fields(None, {"a": 1})
+
+
+@pytest.mark.parametrize("where", ["renders", "renders/sharp"])
+def test_a_folder_that_is_a_link_to_another_place_is_refused(tmp_path: Path, where: str) -> None:
+    """A run folder may come from someone else: opening it must not let its stages write elsewhere."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with RunFolder(tmp_path / "run"):
+        pass
+    link = tmp_path / "run" / where
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(elsewhere, target_is_directory=True)
+    with pytest.raises(UsageError, match="link") as caught, RunFolder(tmp_path / "run"):
+        pass
+    assert str(link) in str(caught.value)
+    link.unlink()
+    (tmp_path / "run" / "pictures").mkdir()
+    link.symlink_to(tmp_path / "run" / "pictures", target_is_directory=True)
+    with RunFolder(tmp_path / "run"):
+        pass

@@ -1,14 +1,15 @@
 """What docs/formats.md promises about result files must be what the code writes."""
 
 import re
-
-from conftest import ROOT
+from pathlib import Path
 
 from deblurgs.evaluate.protocol import EvaluationScene, Row
 from deblurgs.evaluate.table import as_json
 from deblurgs.math.lie import se3_exp
 from deblurgs.scene.transform import Similarity
 from deblurgs.train.data import TrainingSet
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_every_field_of_the_evaluation_result_is_documented() -> None:

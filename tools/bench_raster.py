@@ -99,7 +99,12 @@ def measure_loss(width: int, height: int, kind: str, repeats: int) -> dict[str, 
     prediction = torch.rand(height, width, 3, generator=g).requires_grad_()
     observed = torch.rand(height, width, 3, generator=g)
     function = photometric_loss if kind == "native" else bench_torch.photometric_loss
-    return timed(lambda: function(prediction, observed), lambda loss: loss.backward(), repeats)
+
+    def forward() -> Any:
+        prediction.grad = None  # Adding to it would be timed too.
+        return function(prediction, observed)
+
+    return timed(forward, lambda loss: loss.backward(), repeats)
 
 
 def measure_step(views: int, degree: int, torch_threads: int, repeats: int) -> dict[str, Any]:

@@ -42,8 +42,10 @@ class TrajectoryConfig:
     """Learning rate of the knots at the end; exponential in between."""
     start_step: int = 50
     """Knots are held fixed for this many steps while the first Gaussians settle."""
-    smoothness: float = 1e-2
-    """Weight of the temporal smoothness loss: squared second differences of the knots, in pixels."""
+    straight_until: float = 0.5
+    """Share of all steps during which every path is held straight; a curve that folds back early stays folded."""
+    smoothness: float = 1e-4
+    """Weight of the temporal smoothness loss: squared second differences of the knots, in pixels of the scale at hand."""
     min_views: int = 3
     """Fewest virtual views of one exposure."""
     max_views: int = 15
@@ -57,6 +59,7 @@ class TrajectoryConfig:
         _require(self, self.lr > 0, "lr", "above 0")
         _require(self, self.lr_end > 0, "lr_end", "above 0")
         _require(self, self.start_step >= 0, "start_step", "0 or more")
+        _require(self, 0 <= self.straight_until <= 1, "straight_until", "from 0 to 1")
         _require(self, self.smoothness >= 0, "smoothness", "0 or more")
         _require(self, self.min_views >= 1, "min_views", "at least 1")
         _require(

@@ -65,6 +65,19 @@ class Trajectory(nn.Module):
         # camera_from_world = exp(xi)^-1 * camera_from_world_sfm, and exp(xi)^-1 = exp(-xi).
         return se3_exp(-self.tangents(frame_idx, u)) @ self.camera_from_world_sfm[frame_idx][:, None]
 
+    @torch.no_grad()
+    def straighten(self, frame: int) -> None:
+        """Replace one frame's knots by the nearest evenly spaced ones on a line: uniform motion, which cannot fold back.
+
+        A path from A to B and back leaves the same blur as one from A to B, but its middle is B. Curves that start
+        straight end on the right side of this ambiguity.
+        """
+        if self.num_knots > 2:
+            at = torch.linspace(-1.0, 1.0, self.num_knots, dtype=self.knots.dtype)[:, None]
+            knots = self.knots[frame]
+            slope = (at * knots).sum(dim=0) / at.square().sum()
+            self.knots[frame] = knots.mean(dim=0) + at * slope
+
     def all_at(self, u: float) -> Tensor:
         """camera_from_world of every frame at one position of the exposure: [F,4,4]. 0.5 is the sharp pose."""
         frames = torch.arange(self.num_frames)

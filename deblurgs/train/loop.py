@@ -187,7 +187,7 @@ class Trainer:
             + c.scale_reg * self.gaussians.scales.mean()
         )
         if c.trajectory.smoothness > 0 and self.trajectory.num_knots > 2:
-            knots = self.trajectory.knots[frame]
+            knots = self.trajectory.knots[frame] * camera.fx  # pixels of the present scale
             bend = knots[2:] - 2 * knots[1:-1] + knots[:-2]
             total = total + c.trajectory.smoothness * bend.square().sum()
         total.backward()
@@ -198,6 +198,8 @@ class Trainer:
         if self.step >= c.trajectory.start_step:
             lr = exponential(c.trajectory.lr, c.trajectory.lr_end, progress) * self.lr_factor
             self.knot_optimizer.step(frame, lr)
+            if progress < c.trajectory.straight_until:
+                self.trajectory.straighten(frame)
         self.knot_optimizer.zero_grad()
         self.density.after_step(self.step, statistics, camera, means_lr)
         return value

@@ -222,6 +222,8 @@ def execute(command: Command) -> None:
             stages.save_config(run, command.preset, command.train, preset(command.preset))
             stages.train(run, command.train, log, overwrite=command.overwrite)
         elif command.path == "smooth":
+            if not (0 < command.seconds <= 3600 and 0 < command.fps <= 240 and 0 < command.smoothing <= 1e3):
+                raise UsageError("--seconds (up to 3600), --fps (up to 240) and --smoothing must be above 0")
             print(
                 stages.novel_path(
                     run, log, seconds=command.seconds, fps=command.fps, smoothing=command.smoothing,
@@ -288,17 +290,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "error: out of memory. Use --train.max-side or --train.density.max-gaussians.", style="red"
         )
         return 5
+    except RuntimeError as error:
+        # torch reports a failed allocation this way.
+        if "can't allocate memory" not in str(error):
+            return _bug()
+        console.print(f"error: out of memory ({error}). Use --train.max-side.", style="red", markup=False)
+        return 5
     except BrokenPipeError:
         # The reader of our output went away (a pipe to head); the rest has no one to be printed to.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception:
-        console.print_exception()
-        console.print(
-            "This is a bug in deblurgs: please report it with the text above.", style="red", markup=False
-        )
-        return 1
+        return _bug()
+
+
+def _bug() -> int:
+    console.print_exception()
+    console.print(
+        "This is a bug in deblurgs: please report it with the text above.", style="red", markup=False
+    )
+    return 1
 
 
 def _interrupt(*_: object) -> None:

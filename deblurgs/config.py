@@ -45,7 +45,7 @@ class TrajectoryConfig:
     straight_until: float = 0.5
     """Share of all steps during which every path is held straight; a curve that folds back early stays folded."""
     smoothness: float = 1e-4
-    """Weight of the temporal smoothness loss: squared second differences of the knots, in pixels of the scale at hand."""
+    """Weight of the temporal smoothness loss: squared second differences of the knots, in pixels."""
     min_views: int = 3
     """Fewest virtual views of one exposure."""
     max_views: int = 15

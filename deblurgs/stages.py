@@ -3,6 +3,8 @@
 process (capture, sfm) -> train -> render (pictures, video, PLY). `eval` uses the first and its own training.
 """
 
+import dataclasses
+import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -39,6 +41,10 @@ class ProcessConfig:
     own_sfm: bool = False
     """Estimate poses from the blurry frames even when the source brings a camera model."""
 
+    def __post_init__(self) -> None:
+        if self.max_pixels < 1:
+            raise ValueError(f"max_pixels must be at least 1, not {self.max_pixels}")
+
 
 def process(
     run: RunFolder, source: Path, config: ProcessConfig, log: Log, *, overwrite: bool = False
@@ -48,16 +54,9 @@ def process(
     from deblurgs.capture.source import ingest
     from deblurgs.sfm.stage import run_sfm
 
-    # The source is part of the fingerprint: another video in the same run folder must not meet old frames.
-    stat = source.stat() if source.exists() else None
-    identity = {
-        "source": source.name,
-        "bytes": stat.st_size if stat and source.is_file() else None,
-        "modified_ns": stat.st_mtime_ns if stat and source.is_file() else None,
-    }
     run.stage(
         "capture",
-        {**identity, "max_frames": config.max_frames, "max_pixels": config.max_pixels},
+        {**source_identity(source), "max_frames": config.max_frames, "max_pixels": config.max_pixels},
         lambda: ingest(source, run.path, max_frames=config.max_frames, max_pixels=config.max_pixels, log=log),
         outputs=[run.frames_json], overwrite=overwrite,
     )  # fmt: skip
@@ -76,18 +75,39 @@ def process(
     )  # fmt: skip
 
 
-def training_set(model: "SparseModel") -> "TrainingSet":
-    """The SfM result as training wants it: pixels in memory, poses and points in the scene frame."""
+def source_identity(source: Path) -> dict[str, str]:
+    """Name and a hash of names, sizes and times: another source in the same run folder must not meet old frames."""
+    digest = hashlib.sha256(str(source.resolve()).encode("utf-8", "surrogateescape"))
+    files = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+    for path in files[:20_000]:
+        if path.exists():
+            stat = path.stat()
+            digest.update(
+                f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
+            )
+    return {"source": source.name, "content": digest.hexdigest()[:16]}
+
+
+def training_set(model: "SparseModel", config: TrainConfig | None = None) -> "TrainingSet":
+    """The SfM result as training wants it: pixels in memory, poses and points in the scene frame.
+
+    With `config` images are reduced to training size as they are read, so that 300 large photos fit into memory.
+    """
     import torch
 
     from deblurgs.capture.image import read_rgb
-    from deblurgs.train.data import TrainingSet, as_tensor, normalised
+    from deblurgs.train.data import TrainingSet, as_tensor, normalised, pyramid_level, training_camera
 
+    cameras = [training_camera(c, config) if config else c for c in model.cameras]
+    images = [
+        pyramid_level([as_tensor(read_rgb(path))], [camera]).images[0]
+        for path, camera in zip(model.image_paths, cameras, strict=True)
+    ]
     similarity, depths = normalised(model.camera_from_world, model.points, list(model.observations))
     return TrainingSet(
         names=list(model.names),
-        images=[as_tensor(read_rgb(path)) for path in model.image_paths],
-        cameras=list(model.cameras),
+        images=images,
+        cameras=cameras,
         camera_from_world=as_tensor(similarity.apply_camera_from_world(model.camera_from_world)),
         points=as_tensor(similarity.apply_points(model.points)),
         colors=torch.from_numpy(model.colors).float() / 255.0,
@@ -106,9 +126,11 @@ def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = Fa
         from deblurgs.train.checkpoint import save_scene
         from deblurgs.train.loop import train as optimise
 
-        data = training_set(load_model(run.sfm))
+        # The data are at training size already: reducing them again would train at a smaller one.
+        data = training_set(load_model(run.sfm), config)
+        at_size = dataclasses.replace(config, downscale=1.0)
         with run.metrics(append=False) as metrics:
-            scene = optimise(data, config, log, metrics.write)
+            scene = optimise(data, at_size, log, metrics.write)
         run.checkpoint.mkdir(exist_ok=True)
         save_scene(run.checkpoint / SCENE_FILE, scene, data.names, data.scene_from_sfm)
 
@@ -151,8 +173,11 @@ def _write_frames(
     from deblurgs.export.contact_sheet import compare_sheet
     from deblurgs.render.render import reblurred_frame, sharp_frame
 
-    run.sharp.mkdir(parents=True, exist_ok=True)
-    run.reblur.mkdir(parents=True, exist_ok=True)
+    for folder in (run.sharp, run.reblur):
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.png"):  # of an earlier run with other frames
+            old.unlink()
+    (run.renders / "sharp.mp4").unlink(missing_ok=True)
     stems = unique_stems(names)
     views = scene.num_views(model.cameras)
     with log.progress("render", len(names)) as ticker:
@@ -292,10 +317,10 @@ def evaluate(
     overwrite: bool = False,
 ) -> None:
     """Measure `methods` on a scene with ground truth; prints the table, writes JSON and the refined renders."""
-    import imageio.v3 as iio
     from rich.console import Console
 
     from deblurgs.capture.dataset import load_capture
+    from deblurgs.capture.image import write_png
     from deblurgs.evaluate import protocol, table
     from deblurgs.evaluate.scenes import evaluation_scene
     from deblurgs.files import write_json_atomic
@@ -314,7 +339,7 @@ def evaluate(
     def save_picture(name: str, image: "Tensor") -> None:
         folder = run.path / "eval"
         folder.mkdir(exist_ok=True)
-        iio.imwrite(folder / f"{name.rsplit('.', 1)[0]}.png", (image.numpy() * 255.0 + 0.5).astype("uint8"))
+        write_png(folder / f"{name.rsplit('.', 1)[0]}.png", image.numpy())
 
     def save_rows(rows: "list[Row]") -> None:
         result = table.as_json(scene, rows, {"preset_config": to_dict(config), "failed": model.failed})

@@ -155,7 +155,7 @@ def _score(
     for view in views:
         camera = training_camera(view.camera, trained.config)
         size = (camera.width, camera.height)
-        target = pyramid_level([view.image], [view.camera], camera.width / view.camera.width).images[0]
+        target = pyramid_level([view.image], [camera]).images[0]
         if view.pose is None:
             raw = aligned = mid[view.name]
         else:

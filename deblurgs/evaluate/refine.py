@@ -9,7 +9,7 @@ from deblurgs.math.lie import se3_exp
 from deblurgs.raster.api import rasterize
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
-from deblurgs.train.data import pyramid_level
+from deblurgs.train.data import pyramid_level, scaled
 from deblurgs.train.losses import photometric_loss
 from deblurgs.train.optimizer import exponential
 
@@ -50,7 +50,7 @@ def refine_pose(
     adam = torch.optim.Adam([xi], betas=(0.9, 0.99))
     total, done = sum(s.steps), 0
     for factor, steps in zip(s.scales, s.steps, strict=True):
-        level = pyramid_level([target], [camera], factor)
+        level = pyramid_level([target], [scaled(camera, factor)])
         for _ in range(steps):
             adam.param_groups[0]["lr"] = exponential(s.lr, s.lr_end, done / total)
             image = _render(frozen, se3_exp(-xi) @ camera_from_world, level.cameras[0], antialiased)

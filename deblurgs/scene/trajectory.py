@@ -67,7 +67,7 @@ class Trajectory(nn.Module):
 
     @torch.no_grad()
     def straighten(self, frame: int) -> None:
-        """Replace one frame's knots by the nearest evenly spaced ones on a line: uniform motion, which cannot fold back.
+        """Replace one frame's knots by the nearest evenly spaced ones on a line: uniform motion cannot fold back.
 
         A path from A to B and back leaves the same blur as one from A to B, but its middle is B. Curves that start
         straight end on the right side of this ambiguity.

@@ -1,6 +1,6 @@
 """What training needs to know, independent of where it came from: images, cameras, starting poses and points."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,7 +42,6 @@ class Pyramid:
 
     images: list[Tensor]
     cameras: list[Camera]
-    masks: list[Tensor] = field(default_factory=list)
 
 
 def training_camera(camera: Camera, config: TrainConfig) -> Camera:
@@ -55,16 +54,14 @@ def scaled(camera: Camera, factor: float) -> Camera:
     return camera.resized(max(1, round(camera.width * factor)), max(1, round(camera.height * factor)))
 
 
-def pyramid_level(images: list[Tensor], cameras: list[Camera], factor: float) -> Pyramid:
-    """Images and cameras reduced by `factor` (1 = as they are)."""
-    level = Pyramid([], [])
+def pyramid_level(images: list[Tensor], cameras: list[Camera]) -> Pyramid:
+    """The images at the sizes of `cameras`. Sizes are compared as numbers of pixels, never as rounded factors."""
+    level = Pyramid([], cameras)
     for image, camera in zip(images, cameras, strict=True):
-        small = scaled(camera, factor)
-        same = (small.width, small.height) == (image.shape[1], image.shape[0])
+        same = (camera.width, camera.height) == (image.shape[1], image.shape[0])
         level.images.append(
-            image if same else downscale_linear(image, small.width, small.height).contiguous()
+            image if same else downscale_linear(image, camera.width, camera.height).contiguous()
         )
-        level.cameras.append(small)
     return level
 
 

@@ -72,7 +72,7 @@ class McmcDensity:
     def _relocate(self) -> None:
         g = self.gaussians
         alive = g.opacities > self.config.min_opacity
-        alive &= torch.isfinite(g.means).all(dim=1) & torch.isfinite(g.log_scales).all(dim=1)
+        alive &= finite_rows(g)
         dead_idx, alive_idx = (~alive).nonzero()[:, 0], alive.nonzero()[:, 0]
         if len(dead_idx) == 0 or len(alive_idx) == 0:
             return
@@ -110,6 +110,15 @@ class McmcDensity:
         shared, factor = shared_opacity_and_scale(opacity, n)
         g.logit_opacities[touched] = shared.clamp(self.config.min_opacity, 1 - 1e-4).logit()
         g.log_scales[touched] += factor.log()[:, None]
+
+
+def finite_rows(gaussians: Gaussians) -> Tensor:
+    """bool [N]: every number of every parameter of a Gaussian is finite."""
+    rows = torch.ones(gaussians.num_gaussians, dtype=torch.bool)
+    for name in PARAMETERS:
+        finite = torch.isfinite(getattr(gaussians, name).detach())
+        rows &= finite if finite.ndim == 1 else finite.all(dim=tuple(range(1, finite.ndim)))
+    return rows
 
 
 def shared_opacity_and_scale(opacity: Tensor, copies: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,7 +177,9 @@ class AnnealedDensity:
     def _densify(self, progress: float) -> None:
         g, c = self.gaussians, self.config
         threshold = exponential(c.threshold_start, c.threshold_end, progress)
-        keep = (g.opacities > c.min_opacity) & torch.isfinite(g.means).all(dim=1)
+        keep = (g.opacities > c.min_opacity) & finite_rows(g)
+        if not keep.any():
+            return  # nothing would be left to train; a later round sees more
         mean = self.sum / self.seen.clamp_min(1.0)
         mean[~keep] = 0.0
         room = c.max_gaussians - int(keep.sum())

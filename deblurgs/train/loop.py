@@ -17,7 +17,7 @@ from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.shutter import sample_exposure
 from deblurgs.scene.trajectory import Trajectory, path_length_px
 from deblurgs.scene.transform import Similarity, align_poses
-from deblurgs.train.data import Pyramid, TrainingSet, pyramid_level, training_camera
+from deblurgs.train.data import Pyramid, TrainingSet, pyramid_level, scaled, training_camera
 from deblurgs.train.density import make_density
 from deblurgs.train.losses import photometric_loss
 from deblurgs.train.optimizer import FrameAdam, GaussianAdam, exponential
@@ -94,7 +94,11 @@ class Trainer:
     ) -> None:
         self.data, self.config, self.log, self.report = data, config, log, report
         self.rng = torch.Generator().manual_seed(config.seed)
-        self.gaussians = Gaussians.from_points(data.points, data.colors, config.sh_degree)
+        # A given model may bring more points than the cap allows Gaussians.
+        chosen = (
+            torch.randperm(len(data.points), generator=self.rng)[: config.density.max_gaussians].sort().values
+        )
+        self.gaussians = Gaussians.from_points(data.points[chosen], data.colors[chosen], config.sh_degree)
         t = config.trajectory
         self.trajectory = Trajectory(
             data.camera_from_world, t.kind, t.num_knots, start_spread=t.start_spread, generator=self.rng
@@ -122,13 +126,10 @@ class Trainer:
 
     def _train(self) -> TrainedScene:
         start = time.perf_counter()
-        images = [
-            pyramid_level([i], [c], t.width / c.width).images[0]
-            for i, c, t in zip(self.data.images, self.data.cameras, self.training_cameras, strict=True)
-        ]
+        images = pyramid_level(self.data.images, self.training_cameras).images
         with self.log.progress("train", self.config.total_steps) as ticker:
             for stage, (factor, steps) in enumerate(zip(self.config.scales, self.config.steps, strict=True)):
-                level = pyramid_level(images, self.training_cameras, factor)
+                level = pyramid_level(images, [scaled(c, factor) for c in self.training_cameras])
                 self._train_level(level, steps, stage, start, ticker.update)
         return TrainedScene(
             self.gaussians, self.trajectory, self.training_cameras, self.data.depths, self.config,
@@ -191,6 +192,10 @@ class Trainer:
             bend = knots[2:] - 2 * knots[1:-1] + knots[:-2]
             total = total + c.trajectory.smoothness * bend.square().sum()
         total.backward()
+        if not self._finite_gradients():
+            self.optimizer.zero_grad()
+            self.knot_optimizer.zero_grad()
+            return math.nan
         means_lr = exponential(c.means_lr, c.means_lr_end, progress) * self.lr_factor
         self.optimizer.set_means_lr(means_lr)
         self.optimizer.step()
@@ -203,6 +208,11 @@ class Trainer:
         self.knot_optimizer.zero_grad()
         self.density.after_step(self.step, statistics, camera, means_lr)
         return value
+
+    def _finite_gradients(self) -> bool:
+        """Cheap: one sum per tensor is non-finite if any of its numbers is."""
+        parameters = (*self.gaussians.parameters(), self.trajectory.knots)
+        return all(math.isfinite(float(p.grad.sum())) for p in parameters if p.grad is not None)
 
     def _sh_degree(self, progress: float) -> int:
         """One degree more at each fifth of the run: colour first, gloss later."""

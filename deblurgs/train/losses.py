@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deblurgs.errors import UsageError
 from deblurgs.raster import native
 
 
@@ -50,7 +51,7 @@ class _Photometric(torch.autograd.Function):
     ) -> Tensor:
         library, reason = native.load()
         if library is None:
-            raise RuntimeError(f"the compiled loss is not available: {reason}")
+            raise UsageError(f"training needs the compiled kernels: {reason}. `deblurgs doctor` tells more.")
         prediction, observed = prediction.detach().contiguous(), observed.detach().contiguous()
         mask = None if mask is None else mask.detach().contiguous()
         height, width = prediction.shape[:2]

@@ -18,6 +18,7 @@ from deblurgs.demo import demo_source
 from deblurgs.errors import EXIT_INTERRUPTED
 from deblurgs.export.ply import read_ply
 from deblurgs.export.trajectories import read_trajectories
+from deblurgs.stages import source_identity
 
 BRIEF = ["--train.scales", "0.25", "--train.steps", "60", "--train.density.max-gaussians", "2500", "--quiet"]
 
@@ -201,3 +202,16 @@ def test_interruption_keeps_finished_stages(tmp_path) -> None:
     stages = json.loads((out / "manifest.json").read_text())["stages"]
     assert stages["sfm"]["status"] == "done" and stages["train"]["status"] == "interrupted"
     assert main(["run", str(demo_source()), "--output", str(out), *BRIEF]) == 0
+
+
+def test_another_source_of_the_same_name_is_not_mistaken_for_the_first(tmp_path) -> None:
+    noise = np.random.default_rng(0)
+    first, second = tmp_path / "a" / "images", tmp_path / "b" / "images"
+    for folder in (first, second):
+        picture(folder / "0.png", noise.integers(0, 255, (20, 30, 3), np.uint8))
+    before = source_identity(first)
+    assert before["source"] == source_identity(second)["source"]
+    assert before != source_identity(second)
+    assert before == source_identity(first)
+    picture(first / "1.png", noise.integers(0, 255, (20, 30, 3), np.uint8))
+    assert before != source_identity(first), "a photo was added"

@@ -13,10 +13,11 @@ from deblurgs.raster.api import render_exposure
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.shutter import sample_exposure
+from deblurgs.scene.trajectory import Trajectory
 from deblurgs.scene.transform import Similarity
 from deblurgs.train import loop
 from deblurgs.train.checkpoint import load_scene, save_scene
-from deblurgs.train.data import TrainingSet, normalised
+from deblurgs.train.data import TrainingSet, normalised, pyramid_level, training_camera
 from deblurgs.train.loop import count_views, train
 
 CAMERA = Camera(64, 48, 70.0, 70.0, 32.0, 24.0)
@@ -169,3 +170,42 @@ def test_the_scene_frame_has_median_depth_one() -> None:
     similarity, depths = normalised(poses, points, [torch.arange(200).numpy()] * 3)
     assert sorted(depths)[1] == pytest.approx(1.0)
     assert abs(similarity.apply_points(points)).max() < 1.0
+
+
+def test_odd_sizes_train_at_the_size_the_camera_says() -> None:
+    """607x1080 reduced to 960 is 540x960; deriving the height from a rounded factor gave 961."""
+    camera = Camera(607, 1080, 700.0, 700.0, 303.5, 540.0)
+    target = training_camera(camera, TrainConfig())
+    level = pyramid_level([torch.rand(1080, 607, 3)], [target])
+    assert (target.width, target.height) == (540, 960)
+    assert level.images[0].shape == (960, 540, 3)
+
+
+def test_the_cap_holds_for_the_points_a_scene_starts_from(blurred: TrainingSet) -> None:
+    scene = train(blurred, small(4, density=DensityConfig(max_gaussians=50)), QUIET)
+    assert scene.gaussians.num_gaussians == 50
+
+
+def test_non_finite_gradients_never_reach_the_parameters(blurred: TrainingSet, monkeypatch) -> None:
+    real, calls = loop.photometric_loss, []
+
+    def poisoned(prediction: torch.Tensor, observed: torch.Tensor, **options: object) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 20:
+            prediction.register_hook(lambda gradient: gradient * math.nan)
+        return real(prediction, observed, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "photometric_loss", poisoned)
+    scene = train(blurred, small(40), Log(quiet=True))
+    assert torch.isfinite(scene.trajectory.knots).all()
+    assert all(torch.isfinite(t).all() for t in scene.gaussians.tensors().values())
+
+
+def test_straight_paths_cannot_fold() -> None:
+    trajectory = Trajectory(torch.eye(4)[None], "bezier", 4)
+    with torch.no_grad():
+        trajectory.knots[0, :, 0] = torch.tensor([-1.0, 1.0, 1.0, -1.0])
+        trajectory.knots[0, :, 1] = torch.tensor([-3.0, -1.0, 1.0, 3.0])
+    trajectory.straighten(0)
+    assert torch.allclose(trajectory.knots[0, :, 0], torch.zeros(4), atol=1e-6)
+    assert torch.allclose(trajectory.knots[0, :, 1], torch.tensor([-3.0, -1.0, 1.0, 3.0]), atol=1e-6)

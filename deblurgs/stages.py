@@ -61,6 +61,10 @@ def process(
         outputs=[run.frames_json], overwrite=overwrite,
     )  # fmt: skip
     capture = load_capture(run.path)
+    if capture.masks:
+        log.warn(
+            f"{len(capture.masks)} photos have transparent parts; they are used with the colours stored there"
+        )
     given_model = None if config.own_sfm else capture.given_model
     given_poses = None if config.own_sfm else capture.given_poses
     run.stage(

@@ -23,8 +23,10 @@ from deblurgs.log import Log
 from deblurgs.machine import PeakMemory
 from deblurgs.math.metrics import psnr, ssim
 from deblurgs.scene.camera import Camera
+from deblurgs.scene.gaussians import Gaussians
+from deblurgs.scene.trajectory import Trajectory
 from deblurgs.train.data import TrainingSet, pyramid_level, training_camera
-from deblurgs.train.loop import TrainedScene, train
+from deblurgs.train.loop import Probe, TrainedScene, frame_drift, train
 
 Method = Literal["plain", "deblurgs"]
 Task = Literal["novel", "deblurring"]
@@ -120,7 +122,7 @@ def evaluate(
             log.info(f"{scene.name}: {method}, seed {seed}")
             settings = dataclasses.replace(method_config(method, config), seed=seed)
             memory = PeakMemory()
-            trained = train(scene.training, settings, log)
+            trained = train(scene.training, settings, log, probe=_probe(scene, settings))
             peak = memory.own_mb()
             torch.set_num_threads(1)  # scoring is many small tensors; see Trainer.train
             tasks: tuple[tuple[Task, list[Reference]], ...] = (
@@ -134,6 +136,21 @@ def evaluate(
             if on_rows:
                 on_rows(rows)
     return rows
+
+
+def _probe(scene: EvaluationScene, config: TrainConfig) -> Probe | None:
+    """PSNR of the first held-out view at its aligned pose, to be shown while training."""
+    if not scene.novel or scene.novel[0].pose is None:
+        return None
+    view, pose = scene.novel[0], scene.novel[0].pose.double().numpy()
+    camera = training_camera(view.camera, config)
+    target = pyramid_level([view.image], [camera]).images[0]
+
+    def psnr_now(gaussians: Gaussians, trajectory: Trajectory) -> float:
+        aligned = torch.from_numpy(frame_drift(trajectory).apply_camera_from_world(pose)).float()
+        return float(psnr(sharp_image(gaussians, aligned, camera, antialiased=config.antialiased), target))
+
+    return psnr_now
 
 
 def _score(

@@ -24,6 +24,8 @@ from deblurgs.train.optimizer import FrameAdam, GaussianAdam, exponential
 
 # Path lengths change slowly; counting virtual views anew this often costs nothing.
 VIEWS_EVERY = 50
+# Looking at a held-out view costs one forward pass.
+PROBE_EVERY = 200
 # Three non-finite losses restore the last snapshot, three restores end the run.
 MAX_STRIKES = 3
 
@@ -42,14 +44,20 @@ class TrainedScene:
     def num_views(self, cameras: list[Camera]) -> list[int]:
         return count_views(self.trajectory, cameras, self.depths, self.config)
 
-    @torch.no_grad()
     def frame_drift(self) -> Similarity:
-        """trained_from_sfm: how joint optimisation moved the scene as a whole, from all mid-exposure poses."""
-        sfm = self.trajectory.camera_from_world_sfm.double().numpy()
-        return align_poses(sfm, self.trajectory.all_at(0.5).double().numpy())
+        """trained_from_sfm: how joint optimisation moved the scene as a whole."""
+        return frame_drift(self.trajectory)
 
 
 Report = Callable[[dict[str, float]], None]
+Probe = Callable[[Gaussians, Trajectory], float]
+
+
+@torch.no_grad()
+def frame_drift(trajectory: Trajectory) -> Similarity:
+    """trained_from_sfm, the similarity between the SfM poses and the mid-exposure poses of all frames."""
+    sfm = trajectory.camera_from_world_sfm.double().numpy()
+    return align_poses(sfm, trajectory.all_at(0.5).double().numpy())
 
 
 def exposure_image(
@@ -90,9 +98,15 @@ class Trainer:
     """One run of the optimisation. `train()` walks through the scales; state lives here so that it can be watched."""
 
     def __init__(
-        self, data: TrainingSet, config: TrainConfig, log: Log, report: Report | None = None
+        self,
+        data: TrainingSet,
+        config: TrainConfig,
+        log: Log,
+        report: Report | None = None,
+        probe: Probe | None = None,
     ) -> None:
-        self.data, self.config, self.log, self.report = data, config, log, report
+        self.data, self.config, self.log, self.report, self.probe = data, config, log, report, probe
+        self.held_out_psnr: float | None = None
         self.rng = torch.Generator().manual_seed(config.seed)
         # A given model may bring more points than the cap allows Gaussians.
         chosen = (
@@ -161,7 +175,10 @@ class Trainer:
             if self.step % 50 == 0:
                 mean = sum(losses[-self.data.num_frames :]) / max(len(losses[-self.data.num_frames :]), 1)
                 count = self.gaussians.num_gaussians
-                tick(self.step, f"loss {mean:.4f}  {count} Gaussians")
+                if self.probe and self.step % PROBE_EVERY == 0:
+                    self.held_out_psnr = self.probe(self.gaussians, self.trajectory)
+                known = "" if self.held_out_psnr is None else f"  held out {self.held_out_psnr:.2f} dB"
+                tick(self.step, f"loss {mean:.4f}  {count} Gaussians{known}")
                 if self.report:
                     self.report({
                         "step": self.step, "stage": stage, "loss": round(mean, 6), "num_gaussians": count,
@@ -249,6 +266,12 @@ class Trainer:
         )
 
 
-def train(data: TrainingSet, config: TrainConfig, log: Log, report: Report | None = None) -> TrainedScene:
-    """Optimise the scene; see `Trainer`. Raises DivergedError when numbers stay non-finite."""
-    return Trainer(data, config, log, report).train()
+def train(
+    data: TrainingSet, config: TrainConfig, log: Log, report: Report | None = None, probe: Probe | None = None
+) -> TrainedScene:
+    """Optimise the scene; see `Trainer`. Raises DivergedError when numbers stay non-finite.
+
+    report receives a line for metrics.jsonl every 50 steps. probe is shown the scene now and then and answers with the
+    PSNR of a held-out view, which is displayed and never acted upon.
+    """
+    return Trainer(data, config, log, report, probe).train()

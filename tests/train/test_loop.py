@@ -201,6 +201,19 @@ def test_non_finite_gradients_never_reach_the_parameters(blurred: TrainingSet, m
     assert all(torch.isfinite(t).all() for t in scene.gaussians.tensors().values())
 
 
+def test_a_probe_is_asked_and_never_changes_the_result(blurred: TrainingSet) -> None:
+    asked: list[int] = []
+
+    def probe(gaussians: Gaussians, trajectory: Trajectory) -> float:
+        asked.append(gaussians.num_gaussians)
+        return 30.0
+
+    watched = train(blurred, small(200), QUIET, probe=probe)
+    alone = train(blurred, small(200), QUIET)
+    assert len(asked) == 1
+    assert torch.equal(watched.gaussians.means, alone.gaussians.means)
+
+
 def test_straight_paths_cannot_fold() -> None:
     trajectory = Trajectory(torch.eye(4)[None], "bezier", 4)
     with torch.no_grad():

@@ -1,6 +1,7 @@
 """Fixtures for all rooms: shared captures, no network, seeded randomness."""
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ _LOOPBACK_NAMES = {"", "localhost", "::1"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell's background job starts with Ctrl-C ignored, and children inherit that; tests of Ctrl-C need the default.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # A checkout without compiled kernels must pass its tests too; it is only slower.
     config.addinivalue_line("filterwarnings", "ignore:Using the slow reference rasterizer:RuntimeWarning")
 

@@ -192,12 +192,15 @@ def test_interruption_keeps_finished_stages(tmp_path) -> None:
         "--quiet",
     ]
     process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (out / "metrics.jsonl").exists():
-        time.sleep(0.1)
-    time.sleep(1.0)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not (out / "metrics.jsonl").exists():
+            time.sleep(0.1)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == EXIT_INTERRUPTED, errors.decode()
     stages = json.loads((out / "manifest.json").read_text())["stages"]
     assert stages["sfm"]["status"] == "done" and stages["train"]["status"] == "interrupted"

@@ -132,6 +132,15 @@ struct ChunkEntry {
 };
 static_assert(sizeof(ChunkEntry) == 64, "one cache line");
 
+// Alphas of a micro-tile's pixels, zero below the cut-off.
+DEBLURGS_INLINE F quadratic_alpha(const Quadratic& q, int px) {
+    const F p = evaluate(q, F::load(kPixels.x + px), F::load(kPixels.y + px));
+    return keep(p >= F(kLog2Cutoff), exp2_alpha(p));
+}
+DEBLURGS_INLINE F pair_alpha(const ChunkEntry* chunk, Pair pair) {
+    return quadratic_alpha(chunk[pair / kMicros].q, (int)(pair % kMicros) * kLanes);
+}
+
 // What a tile accumulates over the views.
 struct TileSums {
     alignas(64) float color[3][kTilePixels], alpha[kTilePixels], depth[kTilePixels];
@@ -162,7 +171,7 @@ template <bool kDepth> inline int64_t forward_tile_view(const Job& job, int tile
     uint32_t touched[kChunk];
 
     uint32_t alive = kMicros == 32 ? ~0u : (1u << (kMicros % 32)) - 1u;
-    const F cutoff(kLog2Cutoff), stop(DEBLURGS_TRANSMITTANCE_STOP);
+    const F zero(0.0f), stop(DEBLURGS_TRANSMITTANCE_STOP);
     const uint32_t begin = state.tile_start[tile], end = state.tile_start[tile + 1];
     int64_t evaluated = 0;
     uint32_t at = begin;
@@ -187,15 +196,19 @@ template <bool kDepth> inline int64_t forward_tile_view(const Job& job, int tile
         }
         const int num_pairs = (int)(last - pairs);
         evaluated += num_pairs;
+        // Alphas of the next pair are under way while this one is composited: alone, the chain of the polynomials would
+        // be waited for.
+        pairs[num_pairs] = 0;
+        F next = num_pairs ? pair_alpha(chunk, pairs[0]) : F(0.0f);
         for (int i = 0; i < num_pairs; ++i) {
             const uint32_t pair = pairs[i], e = pair / kMicros, m = pair % kMicros;
+            const F alpha = next;
+            next = pair_alpha(chunk, pairs[i + 1]);
             const ChunkEntry& c = chunk[e];
             const int px = (int)m * kLanes;
-            const F p = evaluate(c.q, F::load(kPixels.x + px), F::load(kPixels.y + px));
             const F before = F::load(t + px);
-            const M on = (p >= cutoff) & (before >= stop);
-            const F weight = before * keep(on, exp2_alpha(p));
-            touched[e] |= (uint32_t)(bits(on) != 0) << m;
+            const F weight = before * keep(before >= stop, alpha);
+            touched[e] |= (uint32_t)(bits(weight > zero) != 0) << m;
             (before - weight).store(t + px);
             fma(weight, F(c.r), F::load(color[0] + px)).store(color[0] + px);
             fma(weight, F(c.g), F::load(color[1] + px)).store(color[1] + px);
@@ -302,7 +315,7 @@ inline void backward_tile(const Job* job_ptr, int view, int tile) {
         sum_rest.store(rest + i);
     }
 
-    const F cutoff(kLog2Cutoff), stop(DEBLURGS_TRANSMITTANCE_STOP), one(1.0f);
+    const F stop(DEBLURGS_TRANSMITTANCE_STOP), one(1.0f);
     const uint32_t end = state.tile_start[tile + 1];
     for (uint32_t at = state.tile_start[tile]; at < end; ++at) {
         if (at + 8 < end) __builtin_prefetch(&state.records[state.entries[at + 8]]);
@@ -317,27 +330,35 @@ inline void backward_tile(const Job* job_ptr, int view, int tile) {
         const F red(r.r), green(r.g), blue(r.b);
         F sums[9];
         for (int k = 0; k < 9; ++k) sums[k] = F(0.0f);
+        // As in the forward pass, the next micro-tile's alphas are under way while this one's gradients are summed.
+        // Looking ahead past the last micro-tile costs less than the branch that would prevent it, where they are small.
+        constexpr bool kLookAhead = kLanes == 8;
+        int px = __builtin_ctz(mask) * kLanes;
+        F next = quadratic_alpha(q, px);
         do {
-            const int px = __builtin_ctz(mask) * kLanes;
+            const int at_px = px;
+            const F alpha_raw = next;
             mask &= mask - 1;
-            const F x = F::load(kPixels.x + px), y = F::load(kPixels.y + px), before = F::load(t + px);
-            const F p = evaluate(q, x, y);
-            const M on = (p >= cutoff) & (before >= stop);
-            const F alpha = keep(on, exp2_alpha(p));
+            if (kLookAhead || mask) {
+                px = __builtin_ctz(mask | 1u << (kMicros - 1)) * kLanes;
+                next = quadratic_alpha(q, px);
+            }
+            const F x = F::load(kPixels.x + at_px), y = F::load(kPixels.y + at_px), before = F::load(t + at_px);
+            const F alpha = keep(before >= stop, alpha_raw);
             const F weight = before * alpha;
-            (before - weight).store(t + px);
-            const F vr = F::load(v[0] + px), vg = F::load(v[1] + px), vb = F::load(v[2] + px);
+            (before - weight).store(t + at_px);
+            const F vr = F::load(v[0] + at_px), vg = F::load(v[1] + at_px), vb = F::load(v[2] + at_px);
             const F shade = fma(red, vr, fma(green, vg, blue * vb));
-            const F behind = fnma(weight, shade, F::load(rest + px));
-            behind.store(rest + px);
+            const F behind = fnma(weight, shade, F::load(rest + at_px));
+            behind.store(rest + at_px);
             // dL/d ln alpha = weight (c . v) - behind alpha / (1 - alpha).
             const F s = fnma(behind * alpha, rcp(one - alpha), weight * shade);
             sums[0] += s;
             sums[1] = fma(s, x, sums[1]);
             sums[2] = fma(s, y, sums[2]);
-            sums[3] = fma(s, F::load(kPixels.xx + px), sums[3]);
-            sums[4] = fma(s, F::load(kPixels.xy + px), sums[4]);
-            sums[5] = fma(s, F::load(kPixels.yy + px), sums[5]);
+            sums[3] = fma(s, F::load(kPixels.xx + at_px), sums[3]);
+            sums[4] = fma(s, F::load(kPixels.xy + at_px), sums[4]);
+            sums[5] = fma(s, F::load(kPixels.yy + at_px), sums[5]);
             sums[6] = fma(weight, vr, sums[6]);
             sums[7] = fma(weight, vg, sums[7]);
             sums[8] = fma(weight, vb, sums[8]);

@@ -7,12 +7,14 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+from tyro import conf
 
 T = TypeVar("T")
 
 PresetName = Literal["fast", "default", "best"]
-TrajectoryKind = Literal["static", "linear", "cubic", "bezier"]
+TrajectoryKind = Literal["static", "linear", "cubic", "bezier", "continuous"]
 DensityStrategy = Literal["mcmc", "annealed"]
 
 
@@ -29,8 +31,9 @@ def _require(config: object, holds: bool, name: str, wanted: str) -> None:
 
 @dataclass(frozen=True)
 class TrajectoryConfig:
-    kind: TrajectoryKind = "bezier"
-    """Curve of the camera during one exposure. `static` is one pose per frame: plain splats."""
+    kind: Annotated[TrajectoryKind, conf.arg(aliases=["--trajectory"])] = "bezier"
+    """Curve of the camera during one exposure. `static` is one pose per frame: plain splats. `continuous` is one path
+    through a whole video, of which the exposures are pieces; their length is estimated."""
     num_knots: int = 4
     """Control knots per exposure (2 or more; `linear` with 2 is a straight line)."""
     start_spread: float = 4e-3
@@ -53,6 +56,18 @@ class TrajectoryConfig:
     px_per_view: float = 1.8
     """Path length in pixels that one more virtual view covers."""
 
+    rolling_shutter: bool = False
+    """Expose the rows of a frame one after the other, and estimate how long that takes."""
+    readout: float | None = None
+    """Known time from the first to the last row instead: in units of the exposure, for `continuous` of the frame
+    interval. Negative from bottom to top."""
+    duty: float = 0.5
+    """`continuous`: share of the frame interval with an open shutter, at the start."""
+    timing_lr: float = 5e-3
+    """Learning rate of readout and duty."""
+    jitter: bool = False
+    """Shift the virtual views of every step at random within the exposure, so that few of them leave no ghosts."""
+
     def __post_init__(self) -> None:
         _require(self, self.num_knots >= (1 if self.kind == "static" else 2), "num_knots", "at least 2")
         _require(self, self.start_spread >= 0, "start_spread", "0 or more")
@@ -66,6 +81,28 @@ class TrajectoryConfig:
             self, self.max_views >= self.min_views, "max_views", f"at least min_views ({self.min_views})"
         )
         _require(self, self.px_per_view > 0, "px_per_view", "above 0")
+        _require(self, self.readout is None or abs(self.readout) <= 4, "readout", "between -4 and 4")
+        _require(self, 0 < self.duty < 1, "duty", "above 0 and below 1")
+        _require(self, self.timing_lr > 0, "timing_lr", "above 0")
+
+
+@dataclass(frozen=True)
+class PhotometryConfig:
+    gain: bool = True
+    """Learn the exposure and white balance of each frame."""
+    gain_lr: float = 2e-3
+    """Learning rate of the gains (natural logarithm)."""
+    saturation: bool = True
+    """Let the scene be brighter than the photo where the photo is clipped."""
+    num_bends: int = 0
+    """Coefficients of a learnt response curve; 0 = the sRGB curve."""
+    bends_lr: float = 2e-3
+    """Learning rate of the response curve."""
+
+    def __post_init__(self) -> None:
+        _require(self, self.gain_lr > 0, "gain_lr", "above 0")
+        _require(self, 0 <= self.num_bends <= 8, "num_bends", "from 0 to 8")
+        _require(self, self.bends_lr > 0, "bends_lr", "above 0")
 
 
 @dataclass(frozen=True)
@@ -136,6 +173,7 @@ class TrainConfig:
     """Seed of every random choice. Equal seeds give equal results on the CPU for any number of threads."""
     trajectory: TrajectoryConfig = field(default_factory=TrajectoryConfig)
     density: DensityConfig = field(default_factory=DensityConfig)
+    photometry: PhotometryConfig = field(default_factory=PhotometryConfig)
 
     def __post_init__(self) -> None:
         _require(

@@ -92,7 +92,9 @@ def source_identity(source: Path) -> dict[str, str]:
     return {"source": source.name, "content": digest.hexdigest()[:16]}
 
 
-def training_set(model: "SparseModel", config: TrainConfig | None = None) -> "TrainingSet":
+def training_set(
+    model: "SparseModel", capture: "Capture", config: TrainConfig | None = None
+) -> "TrainingSet":
     """The SfM result as training wants it: pixels in memory, poses and points in the scene frame.
 
     With `config` images are reduced to training size as they are read, so that 300 large photos fit into memory.
@@ -102,6 +104,7 @@ def training_set(model: "SparseModel", config: TrainConfig | None = None) -> "Tr
     from deblurgs.capture.image import read_rgb
     from deblurgs.train.data import TrainingSet, as_tensor, normalised, pyramid_level, training_camera
 
+    times_s = {frame.name: frame.time_s for frame in capture.frames}
     cameras = [training_camera(c, config) if config else c for c in model.cameras]
     images = [
         pyramid_level([as_tensor(read_rgb(path))], [camera]).images[0]
@@ -117,11 +120,13 @@ def training_set(model: "SparseModel", config: TrainConfig | None = None) -> "Tr
         colors=torch.from_numpy(model.colors).float() / 255.0,
         depths=as_tensor(depths),
         scene_from_sfm=similarity,
+        times_s=[times_s.get(name) for name in model.names],
     )
 
 
 def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = False) -> None:
     """Frames and poses -> Gaussians and trajectories."""
+    from deblurgs.capture.dataset import load_capture
     from deblurgs.sfm.model import load_model
 
     run.require_done("sfm", "process")
@@ -131,10 +136,12 @@ def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = Fa
         from deblurgs.train.loop import train as optimise
 
         # The data are at training size already: reducing them again would train at a smaller one.
-        data = training_set(load_model(run.sfm), config)
+        data = training_set(load_model(run.sfm), load_capture(run.path), config)
         at_size = dataclasses.replace(config, downscale=1.0)
         with run.metrics(append=False) as metrics:
             scene = optimise(data, at_size, log, metrics.write)
+        for line in scene.timing():
+            log.info(line)
         run.checkpoint.mkdir(exist_ok=True)
         save_scene(run.checkpoint / SCENE_FILE, scene, data.names, data.scene_from_sfm)
 
@@ -173,9 +180,10 @@ def _write_frames(
     capture: "Capture",
     log: Log,
 ) -> None:
-    from deblurgs.capture.image import write_png
+    from deblurgs.capture.image import read_rgb, write_png
     from deblurgs.export.contact_sheet import compare_sheet
-    from deblurgs.render.render import reblurred_frame, sharp_frame
+    from deblurgs.render.render import reblurred_frame, restored_frame
+    from deblurgs.train.data import as_tensor
 
     for folder in (run.sharp, run.reblur):
         folder.mkdir(parents=True, exist_ok=True)
@@ -186,8 +194,11 @@ def _write_frames(
     views = scene.num_views(model.cameras)
     with log.progress("render", len(names)) as ticker:
         for f, camera in enumerate(model.cameras):
-            write_png(run.sharp / f"{stems[f]}.png", sharp_frame(scene, f, camera).numpy())
-            write_png(run.reblur / f"{stems[f]}.png", reblurred_frame(scene, f, camera, views[f]).numpy())
+            observed = as_tensor(read_rgb(Path(model.image_paths[f])))
+            reblur = reblurred_frame(scene, f, camera, views[f])
+            sharp = restored_frame(scene, f, camera, observed, reblur)
+            write_png(run.sharp / f"{stems[f]}.png", sharp.numpy())
+            write_png(run.reblur / f"{stems[f]}.png", reblur.numpy())
             ticker.update(f + 1)
     rows = [(names[f], Path(model.image_paths[f]), run.sharp / f"{stems[f]}.png") for f in range(len(names))]
     compare_sheet(run.renders / "compare.jpg", rows)
@@ -335,7 +346,7 @@ def evaluate(
     given = None if sfm == "own" else capture.given_model or capture.given_poses
     if sfm == "given" and given is None:
         raise UsageError(f"{source} brings no camera model. Use --sfm own.")
-    training = training_set(model)
+    training = training_set(model, capture)
     scene = evaluation_scene(
         source.resolve().name, given, capture, model, training, run.sfm, run.path / "eval", log
     )

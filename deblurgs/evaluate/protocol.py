@@ -24,9 +24,9 @@ from deblurgs.machine import PeakMemory
 from deblurgs.math.metrics import psnr, ssim
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
-from deblurgs.scene.trajectory import Trajectory
 from deblurgs.train.data import TrainingSet, pyramid_level, training_camera
 from deblurgs.train.loop import Probe, TrainedScene, frame_drift, train
+from deblurgs.train.model import AnyTrajectory
 
 Method = Literal["plain", "deblurgs"]
 Task = Literal["novel", "deblurring"]
@@ -146,7 +146,7 @@ def _probe(scene: EvaluationScene, config: TrainConfig) -> Probe | None:
     camera = training_camera(view.camera, config)
     target = pyramid_level([view.image], [camera]).images[0]
 
-    def psnr_now(gaussians: Gaussians, trajectory: Trajectory) -> float:
+    def psnr_now(gaussians: Gaussians, trajectory: AnyTrajectory) -> float:
         aligned = torch.from_numpy(frame_drift(trajectory).apply_camera_from_world(pose)).float()
         return float(psnr(sharp_image(gaussians, aligned, camera, antialiased=config.antialiased), target))
 

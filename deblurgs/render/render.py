@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor
 
-from deblurgs.math.color import srgb_from_linear
 from deblurgs.raster.api import rasterize
+from deblurgs.render.detail import add_detail, blur_length_px
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.shutter import sample_exposure
-from deblurgs.train.loop import TrainedScene, exposure_image
+from deblurgs.train.loop import TrainedScene
+from deblurgs.train.model import frame_light
 
 
 @torch.no_grad()
@@ -23,17 +24,42 @@ def sharp_view(scene: TrainedScene, camera_from_world: Tensor, camera: Camera) -
 
 @torch.no_grad()
 def sharp_frame(scene: TrainedScene, frame: int, camera: Camera) -> Tensor:
-    """The scene at the middle of one frame's exposure, u = 0.5."""
+    """The scene at the middle of one frame's exposure, u = 0.5, in the frame's own brightness and colour."""
     pose = scene.trajectory(torch.tensor([frame]), torch.tensor([0.5]))[0, 0]
-    return sharp_view(scene, pose, camera)
+    return scene.photometry.photo(sharp_view(scene, pose, camera), frame)
+
+
+@torch.no_grad()
+def restored_frame(
+    scene: TrainedScene, frame: int, camera: Camera, observed: Tensor, reblur: Tensor
+) -> Tensor:
+    """The sharp frame with the detail that only its own photo has. observed, reblur [H,W,3] encoded sRGB.
+
+    Not with a rolling shutter: the photo's rows then lie elsewhere than those of the sharp frame.
+    """
+    sharp = sharp_frame(scene, frame, camera)
+    if scene.trajectory.rolling:
+        return sharp
+    length = blur_length_px(scene.trajectory, frame, camera, frame_depth(scene, frame, camera))
+    return add_detail(sharp, reblur, observed, length)
+
+
+@torch.no_grad()
+def frame_depth(scene: TrainedScene, frame: int, camera: Camera) -> Tensor:
+    """Depth (camera z, scene units) at mid-exposure, [H,W]; 0 where the model shows nothing."""
+    g = scene.gaussians
+    pose = scene.trajectory(torch.tensor([frame]), torch.tensor([0.5]))[0, 0]
+    rendered = rasterize(g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, pose, camera)
+    seen = rendered.alpha > 0.05
+    return torch.where(seen, rendered.depth / rendered.alpha.clamp_min(0.05), torch.zeros(()))
 
 
 @torch.no_grad()
 def reblurred_frame(scene: TrainedScene, frame: int, camera: Camera, num_views: int) -> Tensor:
     """What the model thinks the camera recorded: the mean over the exposure, encoded sRGB in [0,1]."""
     u, weights = sample_exposure(num_views)
-    poses = scene.trajectory(torch.tensor([frame]), u)[0]
-    linear = exposure_image(
-        scene.gaussians, poses, weights, camera, antialiased=scene.config.antialiased
-    ).image
-    return srgb_from_linear(linear).clamp(0.0, 1.0)
+    light = frame_light(
+        scene.gaussians, scene.trajectory, frame, camera, u, weights, antialiased=scene.config.antialiased
+    )
+    photometry = scene.photometry
+    return photometry.developed(photometry.exposed(light, frame)).clamp(0.0, 1.0)

@@ -5,6 +5,9 @@ world_from_camera(u) = world_from_camera_sfm * exp(xi(u)),   xi(u) = sum_k basis
 with tangents (v, omega) in the camera's own axes: right-multiplied on the pose, so that a knot does not depend on
 where the world's origin lies, and the logarithm is never taken near pi. Bezier in se(3) as DeblurGS
 (arXiv 2404.11358, section 3.2), but relative to the SfM pose; linear and cubic B-spline as BAD-NeRF (2211.12853).
+
+A rolling shutter exposes row r (0 top, 1 bottom) later than the middle row by (r - 0.5) * `readout`, in units of the
+exposure: the path then covers all that any row sees, and `forward` takes the row.
 """
 
 import torch
@@ -18,10 +21,13 @@ from deblurgs.scene.camera import Camera
 class Trajectory(nn.Module):
     """Paths of F frames. Parameter `knots` [F,K,6]; buffer `camera_from_world_sfm` [F,4,4].
 
-    kind "static" has a single knot: one pose per frame, as plain splatting with pose refinement uses.
+    kind "static" has a single knot: one pose per frame, as plain splatting with pose refinement uses. Parameter
+    `readout`: time from the first to the last row in units of the exposure, 0 for a global shutter; shared by all
+    frames and learnt only where `requires_grad` is set.
     """
 
     knots: nn.Parameter
+    readout: nn.Parameter
     camera_from_world_sfm: Tensor
 
     def __init__(
@@ -43,6 +49,7 @@ class Trajectory(nn.Module):
         # The spread must not move the frame as a whole: only the shape of the path is unknown at the start.
         spread = spread - spread.mean(dim=1, keepdim=True)
         self.knots = nn.Parameter(spread.to(camera_from_world.dtype))
+        self.readout = nn.Parameter(camera_from_world.new_zeros(()), requires_grad=False)
         self.register_buffer("camera_from_world_sfm", camera_from_world.clone())
 
     @property
@@ -53,6 +60,16 @@ class Trajectory(nn.Module):
     def num_knots(self) -> int:
         return self.knots.shape[1]
 
+    @property
+    def rolling(self) -> bool:
+        """Whether rows are exposed at different times."""
+        return self.readout.requires_grad or float(self.readout.detach()) != 0.0
+
+    def bend(self, frame: int) -> Tensor:
+        """Second differences of the knots of one frame, [K-2,6]: zero for uniform motion."""
+        knots = self.knots[frame]
+        return knots[2:] - 2 * knots[1:-1] + knots[:-2]
+
     def tangents(self, frame_idx: Tensor, u: Tensor) -> Tensor:
         """xi(u): frame_idx [F'], u [V] -> [F',V,6]."""
         knots = self.knots[frame_idx]  # [F',K,6]
@@ -60,8 +77,18 @@ class Trajectory(nn.Module):
             return knots.expand(-1, u.shape[0], -1)
         return basis(self.kind, self.num_knots, u).to(knots.dtype) @ knots  # [V,K] @ [F',K,6]
 
-    def forward(self, frame_idx: Tensor, u: Tensor) -> Tensor:
-        """camera_from_world of the frames at the positions u inside their exposures: [F'], [V] -> [F',V,4,4]."""
+    def knot_rows(self, frame: int) -> Tensor:
+        """Indices of the rows of `knots` that one frame depends on."""
+        return torch.tensor([frame])
+
+    def forward(self, frame_idx: Tensor, u: Tensor, row: float = 0.5) -> Tensor:
+        """camera_from_world of the frames at the positions u inside their exposures: [F'], [V] -> [F',V,4,4].
+
+        row in [0,1]: the picture's row, top to bottom; it matters with a rolling shutter only.
+        """
+        if self.rolling:
+            u = 0.5 + (u - 0.5 + (row - 0.5) * self.readout) / (1.0 + self.readout.abs())
+            u = u.clamp(0.0, 1.0)  # rounding
         # camera_from_world = exp(xi)^-1 * camera_from_world_sfm, and exp(xi)^-1 = exp(-xi).
         return se3_exp(-self.tangents(frame_idx, u)) @ self.camera_from_world_sfm[frame_idx][:, None]
 

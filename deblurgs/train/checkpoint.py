@@ -2,33 +2,38 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from deblurgs.config import TrainConfig, from_dict, to_dict
 from deblurgs.errors import UsageError
 from deblurgs.files import write_bytes_atomic
 from deblurgs.scene.camera import Camera
+from deblurgs.scene.continuous import ContinuousTrajectory
 from deblurgs.scene.gaussians import PARAMETERS, Gaussians
+from deblurgs.scene.photometry import Photometry
 from deblurgs.scene.trajectory import Trajectory
 from deblurgs.scene.transform import Similarity
 from deblurgs.train.loop import TrainedScene
+from deblurgs.train.model import AnyTrajectory
 
-FORMAT = "deblurgs-scene-1"
+FORMAT = "deblurgs-scene-2"
 
 
 def save_scene(path: Path, scene: TrainedScene, names: list[str], scene_from_sfm: Similarity) -> None:
     """Write Gaussians, trajectories and everything needed to render them again. Atomic."""
     tensors = {f"gaussians.{name}": tensor for name, tensor in scene.gaussians.tensors().items()}
-    tensors["trajectory.knots"] = scene.trajectory.knots.detach().clone()
-    tensors["trajectory.camera_from_world_sfm"] = scene.trajectory.camera_from_world_sfm.clone()
+    for room, module in (("trajectory", scene.trajectory), ("photometry", scene.photometry)):
+        tensors |= {f"{room}.{name}": tensor.detach().clone() for name, tensor in module.state_dict().items()}
     tensors["depths"] = scene.depths.clone()
     header = {
         "format": FORMAT,
         "kind": scene.trajectory.kind,
+        "interval_s": getattr(scene.trajectory, "interval_s", None),
         "names": names,
         "training_cameras": [vars(c) for c in scene.training_cameras],
         "scene_from_sfm": {
@@ -54,14 +59,14 @@ def load_scene(path: Path) -> tuple[TrainedScene, list[str], Similarity]:
         if header["format"] != FORMAT:
             raise ValueError(f"format {header['format']!r}, expected {FORMAT!r}")
         gaussians = Gaussians(**{name: tensors[f"gaussians.{name}"] for name in PARAMETERS})
-        knots = tensors["trajectory.knots"]
-        trajectory = Trajectory(tensors["trajectory.camera_from_world_sfm"], header["kind"], knots.shape[1])
-        with torch.no_grad():
-            trajectory.knots.copy_(knots)
+        trajectory = _trajectory(header, _room(tensors, "trajectory"))
+        state = _room(tensors, "photometry")
+        photometry = Photometry(len(state["log_gains"]), num_bends=len(state["bends"]))
+        photometry.load_state_dict(state)
         s = header["scene_from_sfm"]
         similarity = Similarity(s["scale"], np.array(s["rotation"]), np.array(s["translation"]))
         scene = TrainedScene(
-            gaussians, trajectory, [Camera(**c) for c in header["training_cameras"]], tensors["depths"],
+            gaussians, trajectory, photometry, [Camera(**c) for c in header["training_cameras"]], tensors["depths"],
             from_dict(TrainConfig(), header["config"]), header["seconds"],
         )  # fmt: skip
         return scene, header["names"], similarity
@@ -69,3 +74,18 @@ def load_scene(path: Path) -> tuple[TrainedScene, list[str], Similarity]:
         raise UsageError(
             f"{path} is not a scene this version can read ({error}). Train again with `deblurgs train --overwrite`."
         ) from error
+
+
+def _room(tensors: dict[str, Tensor], room: str) -> dict[str, Tensor]:
+    """The tensors of one module by their own names."""
+    return {key.removeprefix(f"{room}."): t for key, t in tensors.items() if key.startswith(f"{room}.")}
+
+
+def _trajectory(header: dict[str, Any], state: dict[str, Tensor]) -> AnyTrajectory:
+    poses = state["camera_from_world_sfm"]
+    if header["kind"] == ContinuousTrajectory.kind:
+        trajectory = ContinuousTrajectory(poses, state["times"].double() * float(header["interval_s"]))
+    else:
+        trajectory = Trajectory(poses, header["kind"], state["knots"].shape[1])
+    trajectory.load_state_dict(state)
+    return trajectory

@@ -1,14 +1,17 @@
 """What training needs to know, independent of where it came from: images, cameras, starting poses and points."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from deblurgs.config import TrainConfig
+from deblurgs.errors import UsageError
 from deblurgs.math.color import downscale_linear
 from deblurgs.scene.camera import Camera
+from deblurgs.scene.photometry import clip_limit
 from deblurgs.scene.transform import Similarity
 
 
@@ -18,7 +21,7 @@ class TrainingSet:
 
     images: F arrays [H,W,3] float32 encoded sRGB. cameras: one per frame. camera_from_world [F,4,4] float32: SfM.
     points [P,3], colors [P,3] in [0,1]. depths [F]: median depth of the points each frame sees.
-    scene_from_sfm: the similarity applied to the SfM model; inverted at export.
+    scene_from_sfm: the similarity applied to the SfM model; inverted at export. times_s: when the frames were taken.
     Held-out images are never part of it.
     """
 
@@ -30,6 +33,7 @@ class TrainingSet:
     colors: Tensor
     depths: Tensor
     scene_from_sfm: Similarity
+    times_s: list[float | None] | None = None
 
     @property
     def num_frames(self) -> int:
@@ -38,10 +42,17 @@ class TrainingSet:
 
 @dataclass
 class Pyramid:
-    """The training images at one working scale; smaller versions are averaged in linear light, as a sensor would."""
+    """The training images at one working scale; smaller versions are averaged in linear light, as a sensor would.
+
+    limits: where each image is clipped, see `clip_limit`.
+    """
 
     images: list[Tensor]
     cameras: list[Camera]
+    limits: list[Tensor | None] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.limits = [clip_limit(image) for image in self.images]
 
 
 def training_camera(camera: Camera, config: TrainConfig) -> Camera:
@@ -56,13 +67,11 @@ def scaled(camera: Camera, factor: float) -> Camera:
 
 def pyramid_level(images: list[Tensor], cameras: list[Camera]) -> Pyramid:
     """The images at the sizes of `cameras`. Sizes are compared as numbers of pixels, never as rounded factors."""
-    level = Pyramid([], cameras)
+    reduced: list[Tensor] = []
     for image, camera in zip(images, cameras, strict=True):
         same = (camera.width, camera.height) == (image.shape[1], image.shape[0])
-        level.images.append(
-            image if same else downscale_linear(image, camera.width, camera.height).contiguous()
-        )
-    return level
+        reduced.append(image if same else downscale_linear(image, camera.width, camera.height).contiguous())
+    return Pyramid(reduced, cameras)
 
 
 def normalised(
@@ -88,3 +97,24 @@ def normalised(
 
 def as_tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def frame_times(data: TrainingSet) -> Tensor:
+    """Times of the frames in seconds, [F] float64; without them the numbers in their names, else their order.
+
+    Raises UsageError unless they increase from frame to frame.
+    """
+    known = [t for t in data.times_s or [] if t is not None]
+    numbers = [re.findall(r"\d+", name) for name in data.names]
+    if len(known) == data.num_frames:
+        times = torch.tensor(known, dtype=torch.float64)
+    elif all(numbers):
+        times = torch.tensor([float(n[-1]) for n in numbers], dtype=torch.float64)
+    else:
+        times = torch.arange(data.num_frames, dtype=torch.float64)
+    if data.num_frames < 2 or not bool((times[1:] > times[:-1]).all()):
+        raise UsageError(
+            "a continuous trajectory needs the frames of one video in order, and the times or numbers of these do not "
+            "increase. Use another --train.trajectory.kind."
+        )
+    return times

@@ -17,12 +17,13 @@ MAX_COPIES = 51
 
 
 class Density(Protocol):
-    """Called once per step after the optimiser. `statistics` is filled by the renderer when `needs_statistics`."""
+    """Called once per step after the optimiser. `statistics` comes from the renderer when `needs_statistics`, one entry
+    for each band of rows."""
 
     needs_statistics: bool
 
     def after_step(
-        self, step: int, statistics: ScreenStatistics | None, camera: Camera, means_lr: float
+        self, step: int, statistics: list[ScreenStatistics] | None, camera: Camera, means_lr: float
     ) -> None: ...
 
 
@@ -51,7 +52,7 @@ class McmcDensity:
 
     @torch.no_grad()
     def after_step(
-        self, step: int, statistics: ScreenStatistics | None, camera: Camera, means_lr: float
+        self, step: int, statistics: list[ScreenStatistics] | None, camera: Camera, means_lr: float
     ) -> None:
         if step > self.last_step:
             return
@@ -162,14 +163,17 @@ class AnnealedDensity:
 
     @torch.no_grad()
     def after_step(
-        self, step: int, statistics: ScreenStatistics | None, camera: Camera, means_lr: float
+        self, step: int, statistics: list[ScreenStatistics] | None, camera: Camera, means_lr: float
     ) -> None:
         if step > self.last_step:
             return
-        if statistics is not None and statistics.gradient_px is not None and statistics.visible is not None:
-            # Half the image side as unit: the threshold then does not depend on the training resolution.
-            self.sum += statistics.gradient_px * (0.5 * max(camera.width, camera.height))
-            self.seen += statistics.visible.float()
+        seen = torch.zeros(self.gaussians.num_gaussians, dtype=torch.bool)
+        for band in statistics or []:
+            if band.gradient_px is not None and band.visible is not None:
+                # Half the image side as unit: the threshold then does not depend on the training resolution.
+                self.sum += band.gradient_px * (0.5 * max(camera.width, camera.height))
+                seen |= band.visible
+        self.seen += seen.float()
         if step % self.config.every == 0 and step > 0:
             self._densify(step / max(self.last_step, 1))
             self._reset()

@@ -11,15 +11,18 @@ from torch import Tensor
 from deblurgs.config import TrainConfig
 from deblurgs.errors import DivergedError
 from deblurgs.log import Log
-from deblurgs.raster.api import Rendered, ScreenStatistics, render_exposure
+from deblurgs.raster.api import ScreenStatistics
 from deblurgs.scene.camera import Camera
+from deblurgs.scene.continuous import ContinuousTrajectory
 from deblurgs.scene.gaussians import Gaussians
+from deblurgs.scene.photometry import Photometry
 from deblurgs.scene.shutter import sample_exposure
 from deblurgs.scene.trajectory import Trajectory, path_length_px
 from deblurgs.scene.transform import Similarity, align_poses
-from deblurgs.train.data import Pyramid, TrainingSet, pyramid_level, scaled, training_camera
+from deblurgs.train.data import Pyramid, TrainingSet, frame_times, pyramid_level, scaled, training_camera
 from deblurgs.train.density import make_density
 from deblurgs.train.losses import photometric_loss
+from deblurgs.train.model import AnyTrajectory, frame_light
 from deblurgs.train.optimizer import FrameAdam, GaussianAdam, exponential
 
 # Path lengths change slowly; counting virtual views anew this often costs nothing.
@@ -35,7 +38,8 @@ class TrainedScene:
     """The result in the scene frame; `training_cameras` are the cameras at training size."""
 
     gaussians: Gaussians
-    trajectory: Trajectory
+    trajectory: AnyTrajectory
+    photometry: Photometry
     training_cameras: list[Camera]
     depths: Tensor
     config: TrainConfig
@@ -44,43 +48,41 @@ class TrainedScene:
     def num_views(self, cameras: list[Camera]) -> list[int]:
         return count_views(self.trajectory, cameras, self.depths, self.config)
 
+    def timing(self) -> list[str]:
+        """What was found out about the shutter, in words; nothing for separate paths and a global shutter."""
+        t, lines = self.trajectory, []
+        if isinstance(t, ContinuousTrajectory):
+            lines.append(
+                f"shutter open for {float(t.duty.detach()):.2f} of the frame interval ({t.exposure_s:.4g} s)"
+            )
+        if t.rolling:
+            unit = "frame interval" if isinstance(t, ContinuousTrajectory) else "exposure"
+            lines.append(
+                f"readout from the first to the last row: {float(t.readout.detach()):.2f} of the {unit}"
+            )
+        return lines
+
     def frame_drift(self) -> Similarity:
         """trained_from_sfm: how joint optimisation moved the scene as a whole."""
         return frame_drift(self.trajectory)
 
 
 Report = Callable[[dict[str, float]], None]
-Probe = Callable[[Gaussians, Trajectory], float]
+# Values of the parameters of Gaussians, trajectory and photometry by name.
+Snapshot = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
+Probe = Callable[[Gaussians, AnyTrajectory], float]
 
 
 @torch.no_grad()
-def frame_drift(trajectory: Trajectory) -> Similarity:
+def frame_drift(trajectory: AnyTrajectory) -> Similarity:
     """trained_from_sfm, the similarity between the SfM poses and the mid-exposure poses of all frames."""
     sfm = trajectory.camera_from_world_sfm.double().numpy()
     return align_poses(sfm, trajectory.all_at(0.5).double().numpy())
 
 
-def exposure_image(
-    gaussians: Gaussians,
-    viewmats: Tensor,
-    weights: Tensor,
-    camera: Camera,
-    *,
-    sh_degree: int | None = None,
-    antialiased: bool = False,
-    statistics: ScreenStatistics | None = None,
-) -> Rendered:
-    """The linear-light mean over the virtual views viewmats [V,4,4]."""
-    g = gaussians
-    return render_exposure(
-        g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, viewmats, weights, camera,
-        sh_degree=sh_degree, antialiased=antialiased, statistics=statistics,
-    )  # fmt: skip
-
-
 @torch.no_grad()
 def count_views(
-    trajectory: Trajectory, cameras: list[Camera], depths: Tensor, config: TrainConfig
+    trajectory: AnyTrajectory, cameras: list[Camera], depths: Tensor, config: TrainConfig
 ) -> list[int]:
     """Virtual views per frame: enough that neighbouring views lie `px_per_view` apart, within the bounds."""
     c = config.trajectory
@@ -113,12 +115,12 @@ class Trainer:
             torch.randperm(len(data.points), generator=self.rng)[: config.density.max_gaussians].sort().values
         )
         self.gaussians = Gaussians.from_points(data.points[chosen], data.colors[chosen], config.sh_degree)
-        t = config.trajectory
-        self.trajectory = Trajectory(
-            data.camera_from_world, t.kind, t.num_knots, start_spread=t.start_spread, generator=self.rng
-        )
+        self.trajectory = make_trajectory(data, config, self.rng)
+        self.photometry = Photometry(data.num_frames, num_bends=config.photometry.num_bends)
         self.optimizer = GaussianAdam(self.gaussians, config)
         self.knot_optimizer = FrameAdam(self.trajectory.knots)
+        self.gain_optimizer = FrameAdam(self.photometry.log_gains)
+        self.shared_optimizer = shared_adam(self.trajectory, self.photometry, config)
         self.density = make_density(
             config.density, self.gaussians, self.optimizer, config.total_steps, self.rng
         )
@@ -146,7 +148,7 @@ class Trainer:
                 level = pyramid_level(images, [scaled(c, factor) for c in self.training_cameras])
                 self._train_level(level, steps, stage, start, ticker.update)
         return TrainedScene(
-            self.gaussians, self.trajectory, self.training_cameras, self.data.depths, self.config,
+            self.gaussians, self.trajectory, self.photometry, self.training_cameras, self.data.depths, self.config,
             time.perf_counter() - start,
         )  # fmt: skip
 
@@ -187,15 +189,14 @@ class Trainer:
 
     def _one_step(self, level: Pyramid, frame: int, num_views: int) -> float:
         c, progress = self.config, self.step / self.config.total_steps
-        u, weights = sample_exposure(num_views)
-        viewmats = self.trajectory(torch.tensor([frame]), u)[0]
+        u, weights = sample_exposure(num_views, shift=self._shift(num_views))
         camera = level.cameras[frame]
-        statistics = ScreenStatistics() if self.density.needs_statistics else None
-        rendered = exposure_image(
-            self.gaussians, viewmats, weights, camera, antialiased=c.antialiased, statistics=statistics,
-            sh_degree=self._sh_degree(progress),
+        statistics: list[ScreenStatistics] | None = [] if self.density.needs_statistics else None
+        light = frame_light(
+            self.gaussians, self.trajectory, frame, camera, u, weights, antialiased=c.antialiased,
+            statistics=statistics, sh_degree=self._sh_degree(progress),
         )  # fmt: skip
-        loss = photometric_loss(rendered.image, level.images[frame], ssim_weight=c.ssim_weight)
+        loss = self._photometric_loss(light, level, frame)
         value = float(loss.detach())
         if not math.isfinite(value):
             return value
@@ -205,40 +206,85 @@ class Trainer:
             + c.scale_reg * self.gaussians.scales.mean()
         )
         if c.trajectory.smoothness > 0 and self.trajectory.num_knots > 2:
-            knots = self.trajectory.knots[frame] * camera.fx  # pixels of the present scale
-            bend = knots[2:] - 2 * knots[1:-1] + knots[:-2]
+            bend = self.trajectory.bend(frame) * camera.fx  # pixels of the present scale
             total = total + c.trajectory.smoothness * bend.square().sum()
         total.backward()
         if not self._finite_gradients():
-            self.optimizer.zero_grad()
-            self.knot_optimizer.zero_grad()
+            self._zero_grad()
             return math.nan
         means_lr = exponential(c.means_lr, c.means_lr_end, progress) * self.lr_factor
         self.optimizer.set_means_lr(means_lr)
         self.optimizer.step()
-        self.optimizer.zero_grad()
         if self.step >= c.trajectory.start_step:
-            lr = exponential(c.trajectory.lr, c.trajectory.lr_end, progress) * self.lr_factor
-            self.knot_optimizer.step(frame, lr)
-            if progress < c.trajectory.straight_until:
-                self.trajectory.straighten(frame)
-        self.knot_optimizer.zero_grad()
+            self._step_cameras(frame, progress)
+        self._zero_grad()
         self.density.after_step(self.step, statistics, camera, means_lr)
         return value
 
+    def _photometric_loss(self, light: Tensor, level: Pyramid, frame: int) -> Tensor:
+        """What the photo's camera makes of the light, compared with the photo."""
+        c = self.config
+        limit = level.limits[frame] if c.photometry.saturation else None
+        counted = self.photometry.exposed(light, frame) if c.photometry.gain else light
+        if limit is not None:
+            counted = torch.minimum(counted, limit)
+        curve = self.photometry.has_curve
+        return photometric_loss(
+            self.photometry.developed(counted) if curve else counted, level.images[frame],
+            ssim_weight=c.ssim_weight, encode_srgb=not curve,
+        )  # fmt: skip
+
+    def _step_cameras(self, frame: int, progress: float) -> None:
+        """Knots, gains and what all frames share."""
+        c = self.config
+        lr = exponential(c.trajectory.lr, c.trajectory.lr_end, progress) * self.lr_factor
+        self.knot_optimizer.step(self.trajectory.knot_rows(frame), lr)
+        if c.photometry.gain:
+            self.gain_optimizer.step(torch.tensor([frame]), c.photometry.gain_lr * (1.0 - 0.9 * progress))
+        if self.shared_optimizer is not None:
+            self.shared_optimizer.step()
+        self.photometry.hold_gauge()
+        if progress < c.trajectory.straight_until:
+            self.trajectory.straighten(frame)
+
+    def _zero_grad(self) -> None:
+        self.optimizer.zero_grad()
+        for module in (self.trajectory, self.photometry):
+            module.zero_grad(set_to_none=True)
+
+    def _shift(self, num_views: int) -> float:
+        """Where this step's virtual views lie within their slices of the exposure."""
+        if not self.config.trajectory.jitter or num_views == 1:
+            return 0.5
+        return float(torch.rand((), generator=self.rng))
+
     def _finite_gradients(self) -> bool:
         """Cheap: one sum per tensor is non-finite if any of its numbers is."""
-        parameters = (*self.gaussians.parameters(), self.trajectory.knots)
+        parameters = (
+            *self.gaussians.parameters(), *self.trajectory.parameters(), *self.photometry.parameters(),
+        )  # fmt: skip
         return all(math.isfinite(float(p.grad.sum())) for p in parameters if p.grad is not None)
 
     def _sh_degree(self, progress: float) -> int:
         """One degree more at each fifth of the run: colour first, gloss later."""
         return min(self.config.sh_degree, int(progress * 5))
 
-    def _snapshot(self) -> tuple[dict[str, Tensor], Tensor]:
-        return self.gaussians.tensors(), self.trajectory.knots.detach().clone()
+    def _snapshot(self) -> Snapshot:
+        return (
+            self.gaussians.tensors(),
+            {name: p.detach().clone() for name, p in self.trajectory.named_parameters()},
+            {name: p.detach().clone() for name, p in self.photometry.named_parameters()},
+        )
 
-    def _strike(self, snapshot: tuple[dict[str, Tensor], Tensor]) -> None:
+    def _restore(self, snapshot: Snapshot) -> None:
+        gaussians, trajectory, photometry = snapshot
+        self.gaussians = Gaussians(**gaussians)
+        with torch.no_grad():
+            for module, values in ((self.trajectory, trajectory), (self.photometry, photometry)):
+                for name, parameter in module.named_parameters():
+                    parameter.copy_(values[name])
+
+    def _strike(self, snapshot: Snapshot) -> None:
         """Skip a step with a non-finite loss; after three, go back to the last snapshot with halved learning rates."""
         self.strikes += 1
         if self.strikes < MAX_STRIKES:
@@ -253,17 +299,46 @@ class Trainer:
         self.log.warn(
             f"non-finite loss at step {self.step}: back to the last good state with halved learning rates"
         )
-        tensors, knots = snapshot
-        self.gaussians = Gaussians(**tensors)
-        with torch.no_grad():
-            self.trajectory.knots.copy_(knots)
+        self._restore(snapshot)
         self.lr_factor *= 0.5
         self.optimizer = GaussianAdam(self.gaussians, self.config)
         self.optimizer.scale_lr(self.lr_factor)
         self.knot_optimizer = FrameAdam(self.trajectory.knots)
+        self.gain_optimizer = FrameAdam(self.photometry.log_gains)
+        self.shared_optimizer = shared_adam(self.trajectory, self.photometry, self.config)
         self.density = make_density(
             self.config.density, self.gaussians, self.optimizer, self.config.total_steps, self.rng
         )
+
+
+def make_trajectory(data: TrainingSet, config: TrainConfig, rng: torch.Generator) -> AnyTrajectory:
+    """The paths at the start, as the settings want them."""
+    t = config.trajectory
+    trajectory: AnyTrajectory
+    if t.kind == "continuous":
+        trajectory = ContinuousTrajectory(data.camera_from_world, frame_times(data), duty=t.duty)
+    else:
+        trajectory = Trajectory(
+            data.camera_from_world, t.kind, t.num_knots, start_spread=t.start_spread, generator=rng
+        )
+    with torch.no_grad():
+        trajectory.readout.fill_(t.readout or 0.0)
+    trajectory.readout.requires_grad_(t.rolling_shutter and t.readout is None)
+    return trajectory
+
+
+def shared_adam(
+    trajectory: AnyTrajectory, photometry: Photometry, config: TrainConfig
+) -> torch.optim.Adam | None:
+    """Adam over the numbers that all frames share, None when there are none to learn."""
+    groups = []
+    if trajectory.readout.requires_grad:
+        groups.append({"params": [trajectory.readout], "lr": config.trajectory.timing_lr})
+    if isinstance(trajectory, ContinuousTrajectory):
+        groups.append({"params": [trajectory.logit_duty], "lr": config.trajectory.timing_lr})
+    if photometry.has_curve:
+        groups.append({"params": [photometry.bends], "lr": config.photometry.bends_lr})
+    return torch.optim.Adam(groups, betas=(0.9, 0.99)) if groups else None
 
 
 def train(

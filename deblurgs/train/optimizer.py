@@ -1,4 +1,4 @@
-"""Optimisers: Adam over Gaussians whose number changes, and Adam over per-frame knots that counts a frame's visits."""
+"""Optimisers: Adam over Gaussians whose number changes, and Adam over rows of which every step visits a few."""
 
 import torch
 from torch import Tensor, nn
@@ -65,36 +65,32 @@ class GaussianAdam:
 
 
 class FrameAdam:
-    """Adam (Kingma & Ba 2015) over knots [F,K,6] where each step touches a few frames only.
+    """Adam (Kingma & Ba 2015) over a parameter [R,...] of which each step touches a few rows only, those of one frame.
 
-    Bias correction counts the visits of each frame: with a global count a rarely visited frame would make huge steps.
+    Bias correction counts the visits of each row: with a global count a rarely visited one would make huge steps.
     """
 
     def __init__(
-        self, knots: nn.Parameter, betas: tuple[float, float] = (0.9, 0.99), eps: float = 1e-15
+        self, parameter: nn.Parameter, betas: tuple[float, float] = (0.9, 0.99), eps: float = 1e-15
     ) -> None:
-        self.knots, self.betas, self.eps = knots, betas, eps
-        self.visits = torch.zeros(knots.shape[0])
-        self.first = torch.zeros_like(knots)
-        self.second = torch.zeros_like(knots)
+        self.parameter, self.betas, self.eps = parameter, betas, eps
+        self.visits = torch.zeros(parameter.shape[0])
+        self.first = torch.zeros_like(parameter)
+        self.second = torch.zeros_like(parameter)
 
     @torch.no_grad()
-    def step(self, frame: int, lr: float) -> None:
-        if self.knots.grad is None:
+    def step(self, rows: Tensor, lr: float) -> None:
+        """Move the rows of these indices along the parameter's gradient."""
+        if self.parameter.grad is None:
             return
         b1, b2 = self.betas
-        grad = self.knots.grad[frame]
-        self.visits[frame] += 1
-        n = float(self.visits[frame])
-        m, v = self.first[frame], self.second[frame]
-        m.mul_(b1).add_(grad, alpha=1 - b1)
-        v.mul_(b2).addcmul_(grad, grad, value=1 - b2)
-        m_hat = m / (1 - b1**n)
-        v_hat = v / (1 - b2**n)
-        self.knots[frame] -= lr * m_hat / (v_hat.sqrt() + self.eps)
-
-    def zero_grad(self) -> None:
-        self.knots.grad = None
+        grad = self.parameter.grad[rows]
+        self.visits[rows] += 1
+        n = self.visits[rows].reshape(-1, *[1] * (grad.ndim - 1))
+        m = self.first[rows] * b1 + grad * (1 - b1)
+        v = self.second[rows] * b2 + grad.square() * (1 - b2)
+        self.first[rows], self.second[rows] = m, v
+        self.parameter[rows] -= lr * (m / (1 - b1**n)) / ((v / (1 - b2**n)).sqrt() + self.eps)
 
 
 def exponential(start: float, end: float, progress: float) -> float:

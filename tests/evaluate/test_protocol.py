@@ -13,6 +13,7 @@ from deblurgs.log import Log
 from deblurgs.math.lie import se3_exp, so3_exp
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
+from deblurgs.scene.photometry import Photometry
 from deblurgs.scene.trajectory import Trajectory
 from deblurgs.scene.transform import Similarity
 from deblurgs.train.data import TrainingSet
@@ -87,7 +88,7 @@ def test_alignment_undoes_a_drift_of_the_whole_scene_and_refinement_a_wrong_pose
     moved = drift.apply_camera_from_world(sfm.double().numpy())
     # Pretend that training ended there: the trajectory's SfM poses stay, its knots carry the drift.
     scene = TrainedScene(
-        still.transformed(drift), trajectory, [CAMERA] * 6, torch.ones(6), TrainConfig(), 0.0
+        still.transformed(drift), trajectory, Photometry(6), [CAMERA] * 6, torch.ones(6), TrainConfig(), 0.0
     )
     monkeypatch.setattr(Trajectory, "all_at", lambda self, u: torch.from_numpy(moved))
     test_pose = se3_exp(torch.tensor([0.03, 0.02, -0.02, 0.02, -0.01, 0.03]))

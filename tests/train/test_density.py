@@ -93,7 +93,7 @@ def test_annealed_splits_only_above_the_threshold_and_prunes() -> None:
     density = AnnealedDensity(config, gaussians, optimizer, 100, torch.Generator().manual_seed(0))
     gradient = torch.zeros(30)
     gradient[10:25] = torch.linspace(1e-3, 2e-3, 15)
-    density.after_step(1, ScreenStatistics(torch.ones(30, dtype=torch.bool), gradient), CAMERA, 1e-3)
+    density.after_step(1, [ScreenStatistics(torch.ones(30, dtype=torch.bool), gradient)], CAMERA, 1e-3)
     # 5 pruned leave 25; the cap leaves room for 8 of the 15 candidates.
     assert gaussians.num_gaussians == 33
 
@@ -104,7 +104,7 @@ def test_frame_adam_counts_the_visits_of_each_frame() -> None:
     adam = FrameAdam(knots)
     for _ in range(50):
         knots.grad = torch.ones_like(knots)
-        adam.step(0, 1e-2)
+        adam.step(torch.tensor([0]), 1e-2)
     knots.grad = torch.full_like(knots, 3.0)
-    adam.step(1, 1e-2)
+    adam.step(torch.tensor([1]), 1e-2)
     assert torch.allclose(knots[1], torch.full((3, 6), -1e-2), atol=1e-6)

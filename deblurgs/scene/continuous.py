@@ -1,0 +1,139 @@
+"""One camera path through a whole video: exposures are pieces of it, as long as the duty cycle says.
+
+The path is a cumulative cubic B-spline in SE(3) (Lovegrove, Patron-Perez, Sibley, "Spline Fusion", BMVC 2013, eq. 4),
+C2 in time. Its control poses stand at even times and are deltas on the SfM path, right-multiplied as in trajectory.py.
+Time is counted in frame intervals (the median distance of two frames in time), so that
+
+    time of row r of frame f at u in [0,1] = time_f + duty * (u - 0.5) + readout * (r - 0.5).
+
+`duty` is the share of the frame interval during which the shutter is open: one number for the whole video, learnt from
+it, because the path between the frames fixes how far the camera moves in a given time.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from deblurgs.math.lie import se3_exp, se3_inverse, se3_log
+
+KNOTS_PER_INTERVAL = 2
+
+
+class ContinuousTrajectory(nn.Module):
+    """The interface of `Trajectory` for frames of one video.
+
+    Parameters: `knots` [M,6] deltas on the control poses; `logit_duty`, `readout` (frame intervals) scalars. Buffers:
+    `camera_from_world_sfm` [F,4,4], `times` [F] in frame intervals, `controls` [M,4,4] world_from_camera.
+    Raises ValueError unless the times are finite and strictly increasing.
+    """
+
+    kind = "continuous"
+    knots: nn.Parameter
+    logit_duty: nn.Parameter
+    readout: nn.Parameter
+    camera_from_world_sfm: Tensor
+    times: Tensor
+    controls: Tensor
+
+    def __init__(self, camera_from_world: Tensor, times_s: Tensor, *, duty: float = 0.5) -> None:
+        super().__init__()
+        gaps = times_s[1:] - times_s[:-1]
+        if len(times_s) < 2 or not bool(torch.isfinite(times_s).all()) or not bool((gaps > 0).all()):
+            raise ValueError("a continuous trajectory needs at least two frames with increasing times")
+        if not 0 < duty < 1:
+            raise ValueError(f"duty must lie between 0 and 1, not {duty}")
+        self.interval_s = float(gaps.median())
+        dtype = camera_from_world.dtype
+        times = ((times_s - times_s[0]) / self.interval_s).to(dtype)
+        self.register_buffer("camera_from_world_sfm", camera_from_world.clone())
+        self.register_buffer("times", times)
+        # One interval of room at both ends, and the neighbours that a piece of the spline reaches for.
+        self.first_time = -1.0 - 1.0 / KNOTS_PER_INTERVAL
+        count = int((float(times[-1]) + 2.0) * KNOTS_PER_INTERVAL) + 4
+        at = self.first_time + torch.arange(count, dtype=dtype) / KNOTS_PER_INTERVAL
+        self.register_buffer("controls", _resampled(se3_inverse(camera_from_world), times, at))
+        self.knots = nn.Parameter(torch.zeros(count, 6, dtype=dtype))
+        self.logit_duty = nn.Parameter(torch.tensor(duty, dtype=dtype).logit())
+        self.readout = nn.Parameter(torch.zeros((), dtype=dtype), requires_grad=False)
+
+    @property
+    def num_frames(self) -> int:
+        return self.times.shape[0]
+
+    @property
+    def num_knots(self) -> int:
+        """Control poses that one exposure depends on at least."""
+        return 4
+
+    @property
+    def duty(self) -> Tensor:
+        """Share of the frame interval during which the shutter is open, in (0,1)."""
+        return self.logit_duty.sigmoid()
+
+    @property
+    def exposure_s(self) -> float:
+        return float(self.duty.detach()) * self.interval_s
+
+    @property
+    def rolling(self) -> bool:
+        return self.readout.requires_grad or float(self.readout.detach()) != 0.0
+
+    def forward(self, frame_idx: Tensor, u: Tensor, row: float = 0.5) -> Tensor:
+        """camera_from_world of the frames at the positions u inside their exposures: [F'], [V] -> [F',V,4,4]."""
+        offset = self.duty * (u.to(self.times.dtype) - 0.5) + self.readout * (row - 0.5)
+        return se3_inverse(self.at(self.times[frame_idx][:, None] + offset))
+
+    def at(self, time: Tensor) -> Tensor:
+        """world_from_camera at times [...] in frame intervals -> [...,4,4]. Differentiable in the time as well."""
+        place = (time - self.first_time) * KNOTS_PER_INTERVAL - 1.0
+        place = place.clamp(0.0, len(self.controls) - 3 - 1e-4)
+        piece = place.detach().floor().long()
+        s = (place - piece)[..., None]
+        # Few pieces are in use at once, and their logarithms are shared by all times on them.
+        used, where = piece.unique(return_inverse=True)
+        poses = self.controls[used[:, None] + torch.arange(4)] @ se3_exp(
+            self.knots[used[:, None] + torch.arange(4)]
+        )
+        steps = se3_log(se3_inverse(poses[:, :-1]) @ poses[:, 1:])  # [pieces,3,6]
+        result, steps = poses[:, 0][where], steps[where]
+        blend = (
+            (5 + 3 * s - 3 * s**2 + s**3) / 6,
+            (1 + 3 * s + 3 * s**2 - 2 * s**3) / 6,
+            s**3 / 6,
+        )
+        for j, weight in enumerate(blend):
+            result = result @ se3_exp(weight * steps[..., j, :])
+        return result
+
+    def knot_rows(self, frame: int) -> Tensor:
+        """Indices of the control poses that one frame's exposure (at any duty and readout) may depend on."""
+        reach = 0.5 + 0.5 * abs(float(self.readout.detach()))
+        span = torch.tensor([-reach, reach], dtype=self.times.dtype) + self.times[frame]
+        place = ((span - self.first_time) * KNOTS_PER_INTERVAL - 1.0).floor().long().tolist()
+        return torch.arange(max(place[0], 0), min(place[1] + 4, len(self.controls)))
+
+    def bend(self, frame: int) -> Tensor:
+        """Second differences of the deltas around one frame, [.,6]."""
+        knots = self.knots[self.knot_rows(frame)]
+        return knots[2:] - 2 * knots[1:-1] + knots[:-2]
+
+    def straighten(self, frame: int) -> None:
+        """Nothing to do: the frames before and after keep a path through all of them from folding back."""
+
+    def all_at(self, u: float) -> Tensor:
+        """camera_from_world of every frame at one position of the exposure: [F,4,4]. 0.5 is the sharp pose."""
+        return self(torch.arange(self.num_frames), torch.tensor([u], dtype=self.times.dtype))[:, 0]
+
+    def knot_poses(self, frame: int) -> Tensor:
+        """camera_from_world of the control poses around one frame, [K,4,4]; the path passes near them."""
+        rows = self.knot_rows(frame)
+        return se3_inverse(self.controls[rows] @ se3_exp(self.knots[rows]))
+
+
+def _resampled(world_from_camera: Tensor, times: Tensor, at: Tensor) -> Tensor:
+    """Poses at other times along geodesics between the given ones, extrapolated at the ends: [F,4,4] -> [M,4,4]."""
+    steps = torch.stack([se3_log(se3_inverse(a) @ b) for a, b in pairwise(world_from_camera)])
+    piece = (torch.searchsorted(times, at, right=True) - 1).clamp(0, len(times) - 2)
+    s = (at - times[piece]) / (times[piece + 1] - times[piece])
+    return world_from_camera[piece] @ se3_exp(s[:, None] * steps[piece])

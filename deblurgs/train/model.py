@@ -1,0 +1,73 @@
+"""The forward model of one frame: Gaussians and a trajectory in, the light of its exposure out."""
+
+import torch
+from torch import Tensor
+
+from deblurgs.raster.api import Rendered, ScreenStatistics, render_exposure
+from deblurgs.scene.camera import Camera
+from deblurgs.scene.continuous import ContinuousTrajectory
+from deblurgs.scene.gaussians import Gaussians
+from deblurgs.scene.trajectory import Trajectory
+
+AnyTrajectory = Trajectory | ContinuousTrajectory
+
+# A rolling shutter is rendered in this many bands of rows, each with the poses of its middle row.
+NUM_BANDS = 8
+# Bands end where the rasterizer's tiles do, and are not thinner than two of them.
+_BAND_ROWS = 16
+
+
+def exposure_image(
+    gaussians: Gaussians,
+    viewmats: Tensor,
+    weights: Tensor,
+    camera: Camera,
+    *,
+    sh_degree: int | None = None,
+    antialiased: bool = False,
+    statistics: ScreenStatistics | None = None,
+) -> Rendered:
+    """The linear-light mean over the virtual views viewmats [V,4,4]."""
+    g = gaussians
+    return render_exposure(
+        g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, viewmats, weights, camera,
+        sh_degree=sh_degree, antialiased=antialiased, statistics=statistics,
+    )  # fmt: skip
+
+
+def frame_light(
+    gaussians: Gaussians,
+    trajectory: AnyTrajectory,
+    frame: int,
+    camera: Camera,
+    u: Tensor,
+    weights: Tensor,
+    *,
+    sh_degree: int | None = None,
+    antialiased: bool = False,
+    statistics: list[ScreenStatistics] | None = None,
+) -> Tensor:
+    """Mean light of one frame's exposure, [H,W,3] linear: views at u [V] with `weights` [V], row by row where the
+    shutter rolls. `statistics` receives one entry for each band of rows."""
+    bands = row_bands(camera) if trajectory.rolling else [(0, camera.height)]
+    parts = []
+    for top, bottom in bands:
+        row = 0.5 * (top + bottom) / camera.height
+        poses = trajectory(torch.tensor([frame]), u, row)[0]
+        band = Camera(camera.width, bottom - top, camera.fx, camera.fy, camera.cx, camera.cy - top)
+        seen = ScreenStatistics() if statistics is not None else None
+        parts.append(
+            exposure_image(
+                gaussians, poses, weights, band, sh_degree=sh_degree, antialiased=antialiased, statistics=seen
+            ).image
+        )
+        if statistics is not None and seen is not None:
+            statistics.append(seen)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def row_bands(camera: Camera) -> list[tuple[int, int]]:
+    """Rows [top, bottom) of the bands that a rolling shutter is rendered in."""
+    rows = max(-(-camera.height // NUM_BANDS), 2 * _BAND_ROWS)
+    rows = -(-rows // _BAND_ROWS) * _BAND_ROWS
+    return [(top, min(top + rows, camera.height)) for top in range(0, camera.height, rows)]

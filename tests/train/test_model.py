@@ -1,0 +1,78 @@
+"""The forward model of a frame: rolling shutter in bands, and what it has to agree with."""
+
+import pytest
+import torch
+
+from deblurgs.math.lie import se3_exp
+from deblurgs.scene.camera import Camera
+from deblurgs.scene.gaussians import Gaussians
+from deblurgs.scene.shutter import sample_exposure
+from deblurgs.scene.trajectory import Trajectory
+from deblurgs.train.model import exposure_image, frame_light, row_bands
+
+CAMERA = Camera(80, 100, 90.0, 90.0, 40.0, 50.0)
+
+
+def gaussians() -> Gaussians:
+    g = torch.Generator().manual_seed(3)
+    points = torch.rand(300, 3, generator=g) * torch.tensor([1.6, 2.0, 0.6]) + torch.tensor([-0.8, -1.0, 1.5])
+    return Gaussians.from_points(points, torch.rand(300, 3, generator=g), 1)
+
+
+def trajectory(readout: float) -> Trajectory:
+    path = Trajectory(torch.eye(4)[None], "linear", 2)
+    with torch.no_grad():
+        path.knots[0] = torch.tensor([[-0.02, 0.0, 0.0, 0.0, 0.0, 0.0], [0.02, 0.0, 0.0, 0.0, 0.0, 0.0]])
+        path.readout.fill_(readout)
+    return path
+
+
+def test_bands_cover_every_row_once() -> None:
+    for height in (20, 32, 100, 333, 1080):
+        bands = row_bands(Camera(64, height, 50.0, 50.0, 32.0, height / 2))
+        rows = [r for top, bottom in bands for r in range(top, bottom)]
+        assert rows == list(range(height)) and len(bands) <= 8
+
+
+def test_a_readout_of_nearly_nothing_is_a_global_shutter() -> None:
+    u, weights = sample_exposure(5)
+    scene = gaussians()
+    still = frame_light(scene, trajectory(0.0), 0, CAMERA, u, weights)
+    rolled = frame_light(scene, trajectory(1e-6), 0, CAMERA, u, weights)
+    # Bands narrow the margin of the frustum, which only Gaussians far outside the picture can notice.
+    assert (still - rolled).abs().max() < 2e-3
+
+
+def test_every_row_sees_the_pose_of_its_own_time() -> None:
+    """Uniform motion, readout r: row y is the global exposure of a camera that is r * (y - 1/2) exposures further."""
+    u, weights = sample_exposure(5)
+    scene, readout = gaussians(), 2.0
+    path = trajectory(readout)
+    rolled = frame_light(scene, path, 0, CAMERA, u, weights)
+    speed = 0.04 / (1.0 + readout)  # knots span exposure and readout
+    for top, bottom in row_bands(CAMERA):
+        row = 0.5 * (top + bottom) / CAMERA.height
+        offset = speed * (u - 0.5 + readout * (row - 0.5))
+        tangents = torch.zeros(len(u), 6)
+        tangents[:, 0] = -offset
+        wanted = exposure_image(scene, se3_exp(tangents), weights, CAMERA).image
+        assert (rolled[top:bottom] - wanted[top:bottom]).abs().max() < 2e-3
+
+
+@pytest.mark.parametrize("readout", [0.6, -0.4])
+def test_the_readout_is_found_from_the_picture(readout: float) -> None:
+    u, weights = sample_exposure(3)
+    scene = gaussians()
+    target = frame_light(scene, trajectory(readout), 0, CAMERA, u, weights).detach()
+    path = trajectory(0.0)
+    with torch.no_grad():
+        # Knots span exposure and readout, so the same motion needs wider ones at a longer readout.
+        path.knots *= 1.0 / (1.0 + abs(readout))
+    path.readout.requires_grad_()
+    path.knots.requires_grad_()
+    adam = torch.optim.Adam([{"params": [path.readout], "lr": 2e-2}, {"params": [path.knots], "lr": 3e-4}])
+    for _ in range(150):
+        adam.zero_grad()
+        (frame_light(scene, path, 0, CAMERA, u, weights) - target).square().mean().backward()
+        adam.step()
+    assert float(path.readout.detach()) == pytest.approx(readout, rel=0.15)

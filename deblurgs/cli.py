@@ -21,7 +21,7 @@ from deblurgs.errors import EXIT_INTERRUPTED, DeblurgsError, UsageError
 from deblurgs.log import Log, console
 from deblurgs.stages import ProcessConfig
 
-MethodName = Literal["plain", "deblurgs"]
+MethodName = Literal["plain", "deblurgs", "oracle"]
 Source = Annotated[Path, tyro.conf.Positional]
 
 
@@ -100,12 +100,13 @@ class Eval:
     scene: Source
     """A Deblur-NeRF folder, or a folder with images/ and sharp/ and/or test/."""
     methods: str = "plain,deblurgs"
-    """Comma-separated: plain, deblurgs."""
+    """Comma-separated: plain (splats of the blurred frames), deblurgs, oracle (plain splats of the sharp twins, where
+    there are twins: what perfect deblurring would reach)."""
     seeds: str = "0"
     """Comma-separated seeds; each method is trained once per seed."""
-    sfm: Literal["auto", "given", "own"] = "auto"
-    """given: the camera model that comes with the scene; own: poses from the blurry frames alone; auto: given where
-    there is one."""
+    sfm: Literal["auto", "given", "blurry-only"] = "auto"
+    """given: the camera model that comes with the scene; blurry-only: poses from the blurry frames alone; auto: given
+    where there is one."""
     json: Path | None = None
     """Write the results there as JSON."""
     output: Path | None = None

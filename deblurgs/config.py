@@ -169,6 +169,14 @@ class TrainConfig:
     """Learning rate of quaternions."""
     antialiased: bool = False
     """Train with the 2-D Mip filter. The PLY is then tagged, and viewers that ignore the tag show it slightly off."""
+    held_out: float = 0.02
+    """Share of blocks of pixels that the finest scale does not train on. How well they are predicted decides which
+    state is kept; 0 keeps the last."""
+    patience: int = 6
+    """End the training early when the held-out blocks did not improve this many times in a row (looked at every 200
+    steps)."""
+    revisit: float = 0.0
+    """Further visits per round of all frames, as a share of their number, to those with the largest loss."""
     seed: int = 0
     """Seed of every random choice. Equal seeds give equal results on the CPU for any number of threads."""
     trajectory: TrajectoryConfig = field(default_factory=TrajectoryConfig)
@@ -195,6 +203,9 @@ class TrainConfig:
         # Rates fall along a straight line on a log scale, which zero is not on.
         for name in ("means_lr", "means_lr_end", "scales_lr", "opacities_lr", "colors_lr", "quats_lr"):
             _require(self, getattr(self, name) > 0, name, "above 0")
+        _require(self, 0 <= self.held_out <= 0.5, "held_out", "from 0 to 0.5")
+        _require(self, self.patience >= 1, "patience", "at least 1")
+        _require(self, 0 <= self.revisit <= 10, "revisit", "from 0 to 10")
         _require(self, 0 <= self.seed < 2**63, "seed", "from 0 to 2^63 - 1")
 
     @property

@@ -341,11 +341,11 @@ def evaluate(
     from deblurgs.files import write_json_atomic
     from deblurgs.sfm.model import load_model
 
-    process(run, source, ProcessConfig(own_sfm=sfm == "own"), log, overwrite=overwrite)
+    process(run, source, ProcessConfig(own_sfm=sfm == "blurry-only"), log, overwrite=overwrite)
     capture, model = load_capture(run.path), load_model(run.sfm)
-    given = None if sfm == "own" else capture.given_model or capture.given_poses
+    given = None if sfm == "blurry-only" else capture.given_model or capture.given_poses
     if sfm == "given" and given is None:
-        raise UsageError(f"{source} brings no camera model. Use --sfm own.")
+        raise UsageError(f"{source} brings no camera model. Use --sfm blurry-only.")
     training = training_set(model, capture)
     scene = evaluation_scene(
         source.resolve().name, given, capture, model, training, run.sfm, run.path / "eval", log

@@ -28,7 +28,7 @@ from deblurgs.train.data import TrainingSet, pyramid_level, training_camera
 from deblurgs.train.loop import Probe, TrainedScene, frame_drift, train
 from deblurgs.train.model import AnyTrajectory
 
-Method = Literal["plain", "deblurgs"]
+Method = Literal["plain", "deblurgs", "oracle"]
 Task = Literal["novel", "deblurring"]
 Column = Literal["raw", "aligned", "refined"]
 COLUMNS: tuple[Column, ...] = ("raw", "aligned", "refined")
@@ -80,12 +80,30 @@ Picture = Callable[[str, Tensor], None]
 
 
 def method_config(method: Method, config: TrainConfig) -> TrainConfig:
-    """`plain` differs in one thing only: one refined pose per frame instead of a path, hence one virtual view."""
+    """`plain` and `oracle` differ in one thing only: one refined pose per frame instead of a path, hence one view."""
     if method == "deblurgs":
         return config
     return dataclasses.replace(
         config, trajectory=dataclasses.replace(config.trajectory, kind="static", num_knots=1)
     )
+
+
+def method_data(method: Method, scene: EvaluationScene) -> TrainingSet:
+    """The frames a method is trained on: `oracle` sees the sharp twins, everyone else the blurred frames.
+
+    Raises UsageError when `oracle` is asked for and a training frame has no twin.
+    """
+    if method != "oracle":
+        return scene.training
+    twins = {view.name: view.image for view in scene.twins}
+    missing = [name for name in scene.training.names if name not in twins]
+    if missing:
+        raise UsageError(
+            f"{scene.name} has no sharp twin of {missing[0]}"
+            + (f" and {len(missing) - 1} more frames" if len(missing) > 1 else "")
+            + ". Leave `oracle` out of --methods."
+        )
+    return dataclasses.replace(scene.training, images=[twins[name] for name in scene.training.names])
 
 
 def check_hold_out(scene: EvaluationScene) -> None:
@@ -116,13 +134,14 @@ def evaluate(
             f"{scene.name} has neither held-out sharp views nor sharp twins, so there is nothing to compare with. "
             "Use `deblurgs run` for captures without ground truth."
         )
+    data = {method: method_data(method, scene) for method in methods}
     rows: list[Row] = []
     for seed in seeds:
         for method in methods:
             log.info(f"{scene.name}: {method}, seed {seed}")
             settings = dataclasses.replace(method_config(method, config), seed=seed)
             memory = PeakMemory()
-            trained = train(scene.training, settings, log, probe=_probe(scene, settings))
+            trained = train(data[method], settings, log, probe=_probe(scene, settings))
             peak = memory.own_mb()
             torch.set_num_threads(1)  # scoring is many small tensors; see Trainer.train
             tasks: tuple[tuple[Task, list[Reference]], ...] = (

@@ -40,7 +40,7 @@ def evaluation_scene(
             novel.append(Reference(view, image, posed.cameras[view], as_tensor(in_scene)))
     return EvaluationScene(
         name,
-        "own" if given is None else "given",
+        "blurry-only" if given is None else "given",
         training,
         novel,
         _twins(capture, model, sfm_dir, work_dir, log),

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,9 +22,11 @@ from deblurgs.scene.trajectory import Trajectory, path_length_px
 from deblurgs.scene.transform import Similarity, align_poses
 from deblurgs.train.data import Pyramid, TrainingSet, frame_times, pyramid_level, scaled, training_camera
 from deblurgs.train.density import make_density
+from deblurgs.train.holdout import BestState, HeldOutBlocks, Snapshot
 from deblurgs.train.losses import photometric_loss
 from deblurgs.train.model import AnyTrajectory, frame_light
 from deblurgs.train.optimizer import FrameAdam, GaussianAdam, exponential
+from deblurgs.train.sampler import FrameSampler
 
 # Path lengths change slowly; counting virtual views anew this often costs nothing.
 VIEWS_EVERY = 50
@@ -68,8 +71,6 @@ class TrainedScene:
 
 
 Report = Callable[[dict[str, float]], None]
-# Values of the parameters of Gaussians, trajectory and photometry by name.
-Snapshot = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 Probe = Callable[[Gaussians, AnyTrajectory], float]
 
 
@@ -125,6 +126,8 @@ class Trainer:
             config.density, self.gaussians, self.optimizer, config.total_steps, self.rng
         )
         self.training_cameras = [training_camera(c, config) for c in data.cameras]
+        self.sampler = FrameSampler(data.num_frames, config.revisit, self.rng)
+        self.best = BestState()
         self.step = 0
         self.strikes = 0
         self.restores = 0
@@ -156,21 +159,25 @@ class Trainer:
         self, level: Pyramid, steps: int, stage: int, start: float, tick: Callable[[int, str], None]
     ) -> None:
         last = self.step + steps
-        order: list[int] = []
         losses: list[float] = []
+        finest = stage == len(self.config.scales) - 1
+        blocks = HeldOutBlocks(
+            [(c.width, c.height) for c in level.cameras],
+            self.config.held_out if finest else 0.0,
+            self.config.seed,
+        )
         views = count_views(self.trajectory, level.cameras, self.data.depths, self.config)
-        snapshot = self._snapshot()
+        snapshot = self.snapshot()
         while self.step < last:
-            if not order:
-                order = torch.randperm(self.data.num_frames, generator=self.rng).tolist()
             if self.step % VIEWS_EVERY == 0:
                 views = count_views(self.trajectory, level.cameras, self.data.depths, self.config)
             if self.step % 500 == 0:
-                snapshot = self._snapshot()
-            frame = order.pop()
-            loss = self._one_step(level, frame, views[frame])
+                snapshot = self.snapshot()
+            frame = self.sampler.next()
+            loss = self._one_step(level, frame, views[frame], blocks.train[frame])
             if math.isfinite(loss):
                 losses.append(loss)
+                self.sampler.saw(frame, loss)
             else:
                 self._strike(snapshot)
             self.step += 1
@@ -179,15 +186,34 @@ class Trainer:
                 count = self.gaussians.num_gaussians
                 if self.probe and self.step % PROBE_EVERY == 0:
                     self.held_out_psnr = self.probe(self.gaussians, self.trajectory)
+                if blocks.any and (self.step % PROBE_EVERY == 0 or self.step == last):
+                    predict = partial(self._seen_light, level, views)
+                    self.best.offer(blocks.psnr(predict, level.images), self)
                 known = "" if self.held_out_psnr is None else f"  held out {self.held_out_psnr:.2f} dB"
                 tick(self.step, f"loss {mean:.4f}  {count} Gaussians{known}")
                 if self.report:
                     self.report({
                         "step": self.step, "stage": stage, "loss": round(mean, 6), "num_gaussians": count,
                         "mean_views": sum(views) / len(views), "seconds": round(time.perf_counter() - start, 2),
+                        **({"held_out_blocks_psnr": round(self.best.latest, 3)} if self.best.latest else {}),
                     })  # fmt: skip
+                if self.best.stale >= self.config.patience:
+                    self.log.info(f"held-out blocks stopped improving at step {self.step}")
+                    break
+        if blocks.any and self.best.state is not None and self.best.stale > 0:
+            self._restore(self.best.state)
 
-    def _one_step(self, level: Pyramid, frame: int, num_views: int) -> float:
+    @torch.no_grad()
+    def _seen_light(self, level: Pyramid, views: list[int], frame: int) -> Tensor:
+        """What the model predicts for one frame, linear light with the frame's gain."""
+        u, weights = sample_exposure(views[frame])
+        light = frame_light(
+            self.gaussians, self.trajectory, frame, level.cameras[frame], u, weights,
+            antialiased=self.config.antialiased, sh_degree=self._sh_degree(self.step / self.config.total_steps),
+        )  # fmt: skip
+        return self.photometry.exposed(light, frame)
+
+    def _one_step(self, level: Pyramid, frame: int, num_views: int, weight: Tensor | None) -> float:
         c, progress = self.config, self.step / self.config.total_steps
         u, weights = sample_exposure(num_views, shift=self._shift(num_views))
         camera = level.cameras[frame]
@@ -196,7 +222,7 @@ class Trainer:
             self.gaussians, self.trajectory, frame, camera, u, weights, antialiased=c.antialiased,
             statistics=statistics, sh_degree=self._sh_degree(progress),
         )  # fmt: skip
-        loss = self._photometric_loss(light, level, frame)
+        loss = self._photometric_loss(light, level, frame, weight)
         value = float(loss.detach())
         if not math.isfinite(value):
             return value
@@ -221,7 +247,7 @@ class Trainer:
         self.density.after_step(self.step, statistics, camera, means_lr)
         return value
 
-    def _photometric_loss(self, light: Tensor, level: Pyramid, frame: int) -> Tensor:
+    def _photometric_loss(self, light: Tensor, level: Pyramid, frame: int, weight: Tensor | None) -> Tensor:
         """What the photo's camera makes of the light, compared with the photo."""
         c = self.config
         limit = level.limits[frame] if c.photometry.saturation else None
@@ -231,7 +257,7 @@ class Trainer:
         curve = self.photometry.has_curve
         return photometric_loss(
             self.photometry.developed(counted) if curve else counted, level.images[frame],
-            ssim_weight=c.ssim_weight, encode_srgb=not curve,
+            ssim_weight=c.ssim_weight, encode_srgb=not curve, mask=weight,
         )  # fmt: skip
 
     def _step_cameras(self, frame: int, progress: float) -> None:
@@ -269,7 +295,8 @@ class Trainer:
         """One degree more at each fifth of the run: colour first, gloss later."""
         return min(self.config.sh_degree, int(progress * 5))
 
-    def _snapshot(self) -> Snapshot:
+    def snapshot(self) -> Snapshot:
+        """Copies of everything that is optimised."""
         return (
             self.gaussians.tensors(),
             {name: p.detach().clone() for name, p in self.trajectory.named_parameters()},

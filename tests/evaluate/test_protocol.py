@@ -7,7 +7,7 @@ import torch
 from deblurgs.config import TrainConfig, preset
 from deblurgs.errors import UsageError
 from deblurgs.evaluate import protocol
-from deblurgs.evaluate.protocol import EvaluationScene, Reference, evaluate, method_config
+from deblurgs.evaluate.protocol import EvaluationScene, Reference, evaluate, method_config, method_data
 from deblurgs.evaluate.refine import RefineSettings, refine_pose, sharp_image
 from deblurgs.log import Log
 from deblurgs.math.lie import se3_exp, so3_exp
@@ -70,7 +70,7 @@ def test_a_held_out_view_among_the_training_frames_is_refused(leak: str) -> None
 
 
 def test_a_scene_without_references_is_refused_with_advice() -> None:
-    scene = EvaluationScene("bare", "own", training(["a.png"], [torch.rand(32, 48, 3)]))
+    scene = EvaluationScene("bare", "blurry-only", training(["a.png"], [torch.rand(32, 48, 3)]))
     with pytest.raises(UsageError, match="nothing to compare"):
         evaluate(scene, TrainConfig(), ("plain",), (0,), Log(quiet=True))
 
@@ -115,3 +115,16 @@ def test_pose_refinement_finds_a_pose_from_pixels() -> None:
     )  # fmt: skip
     assert (found - truth).abs().max() < 2e-3
     assert (torch.eye(4) - truth).abs().max() > 1.5e-2
+
+
+def test_the_oracle_sees_the_twins_and_nobody_else_does() -> None:
+    blurred, sharp = torch.zeros(32, 48, 3), torch.ones(32, 48, 3)
+    scene = EvaluationScene(
+        "twins", "given", training(["a.png"], [blurred]), twins=[Reference("a.png", sharp, CAMERA)]
+    )
+    assert method_data("deblurgs", scene).images[0] is blurred
+    assert method_data("plain", scene).images[0] is blurred
+    assert method_data("oracle", scene).images[0] is sharp
+    assert method_config("oracle", TrainConfig()).trajectory.kind == "static"
+    with pytest.raises(UsageError, match=r"no sharp twin of b\.png"):
+        method_data("oracle", EvaluationScene("x", "given", training(["b.png"], [blurred])))

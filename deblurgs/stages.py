@@ -196,7 +196,7 @@ def _write_frames(
         for f, camera in enumerate(model.cameras):
             observed = as_tensor(read_rgb(Path(model.image_paths[f])))
             reblur = reblurred_frame(scene, f, camera, views[f])
-            sharp = restored_frame(scene, f, camera, observed, reblur)
+            sharp = restored_frame(scene, f, camera, observed, reblur, views[f])
             write_png(run.sharp / f"{stems[f]}.png", sharp.numpy())
             write_png(run.reblur / f"{stems[f]}.png", reblur.numpy())
             ticker.update(f + 1)

@@ -18,7 +18,7 @@ LOWER_ROOMS: dict[str, set[str]] = {
     "scene": {"math"},
     "raster": {"math", "scene"},
     "train": {"math", "scene", "raster"},
-    "evaluate": {"math", "scene", "raster", "train", "capture", "sfm"},
+    "evaluate": {"math", "scene", "raster", "train", "capture", "sfm", "render"},
     "capture": {"math", "scene"},
     "sfm": {"math", "scene"},
     "export": {"math", "scene"},

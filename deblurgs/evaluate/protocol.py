@@ -4,7 +4,9 @@ Tasks: *novel* (a held-out sharp view) and *deblurring* (a training frame's mid-
 Columns: *raw* (the pose as SfM gives it, or as training left it), *aligned* (after one similarity between the SfM poses
 and the refined trajectories, because joint optimisation may move the scene as a whole), *refined* (each pose refined on
 its own reference with the Gaussians frozen). For deblurring raw and aligned are equal by nature: the frame is rendered
-at the pose that the trajectory itself has at mid-exposure, which no similarity of the whole scene changes.
+at the pose that the trajectory itself has at mid-exposure, which no similarity of the whole scene changes. A fourth
+column, *restored*, exists for deblurring with `plain` and `deblurgs`: the frame that `deblurgs run` hands out, with the
+detail of its own photo that the model lacks. For `plain` that is the blurred photo itself.
 """
 
 import dataclasses
@@ -22,6 +24,7 @@ from deblurgs.evaluate.refine import refine_pose, sharp_image
 from deblurgs.log import Log
 from deblurgs.machine import PeakMemory
 from deblurgs.math.metrics import psnr, ssim
+from deblurgs.render.render import reblurred_frame, restored_frame
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.train.data import TrainingSet, pyramid_level, training_camera
@@ -30,8 +33,8 @@ from deblurgs.train.model import AnyTrajectory
 
 Method = Literal["plain", "deblurgs", "oracle"]
 Task = Literal["novel", "deblurring"]
-Column = Literal["raw", "aligned", "refined"]
-COLUMNS: tuple[Column, ...] = ("raw", "aligned", "refined")
+Column = Literal["raw", "aligned", "refined", "restored"]
+COLUMNS: tuple[Column, ...] = ("raw", "aligned", "refined", "restored")
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,19 @@ def _probe(scene: EvaluationScene, config: TrainConfig) -> Probe | None:
     return psnr_now
 
 
+def _measured(image: Tensor, target: Tensor) -> tuple[float, float]:
+    return float(psnr(image, target)), float(ssim(image, target))
+
+
+def _restored(scene: EvaluationScene, trained: TrainedScene, name: str, camera: Camera) -> Tensor:
+    """The training frame as `deblurgs run` would hand it out, at the size that is compared."""
+    frame = scene.training.names.index(name)
+    observed = pyramid_level([scene.training.images[frame]], [camera]).images[0]
+    views = trained.num_views(trained.training_cameras)[frame]
+    reblur = reblurred_frame(trained, frame, camera, views)
+    return restored_frame(trained, frame, camera, observed, reblur, views)
+
+
 def _score(
     scene: EvaluationScene,
     trained: TrainedScene,
@@ -192,18 +208,23 @@ def _score(
         camera = training_camera(view.camera, trained.config)
         size = (camera.width, camera.height)
         target = pyramid_level([view.image], [camera]).images[0]
+        line: dict[str, float] = {}
         if view.pose is None:
             raw = aligned = mid[view.name]
+            if method != "oracle":
+                score = _measured(_restored(scene, trained, view.name, camera), target)
+                scores["restored"].append(score)
+                line["restored_psnr"] = round(score[0], 3)
         else:
             raw = view.pose
             moved = drift.apply_camera_from_world(view.pose.double().numpy())
             aligned = torch.from_numpy(np.ascontiguousarray(moved)).float()
         g, aa = trained.gaussians, trained.config.antialiased
         refined = refine_pose(g, aligned, camera, target, antialiased=aa)
-        line: dict[str, float] = {}
-        for column, pose in zip(COLUMNS, (raw, aligned, refined), strict=True):
+        poses: tuple[tuple[Column, Tensor], ...] = (("raw", raw), ("aligned", aligned), ("refined", refined))
+        for column, pose in poses:
             image = sharp_image(g, pose, camera, antialiased=aa)
-            score = (float(psnr(image, target)), float(ssim(image, target)))
+            score = _measured(image, target)
             scores[column].append(score)
             line[f"{column}_psnr"] = round(score[0], 3)
             if column == "refined" and picture:
@@ -215,6 +236,7 @@ def _score(
             "ssim": round(sum(s for _, s in values) / len(values), 4),
         }
         for column, values in scores.items()
+        if values
     }
     return Row(
         method, task, seed, size, columns, per_view, round(trained.seconds, 1), round(peak_mb, 1),

@@ -10,12 +10,13 @@ from deblurgs.machine import num_threads, package_versions
 
 
 def as_table(scene: EvaluationScene, rows: list[Row]) -> Table:
-    """PSNR / SSIM per method, task and seed; the three columns are explained in `evaluate/protocol.py`."""
+    """PSNR / SSIM per method, task and seed; the columns are explained in `evaluate/protocol.py`."""
     table = Table(title=f"{scene.name} (poses: {scene.sfm}): PSNR dB / SSIM")
     for heading in ("method", "task", "seed", "size", *COLUMNS, "train s", "peak MB"):
         table.add_column(heading, justify="left" if heading in ("method", "task") else "right")
     for row in rows:
-        cells = [f"{row.columns[c]['psnr']:.2f} / {row.columns[c]['ssim']:.3f}" for c in COLUMNS]
+        scores = [row.columns.get(c) for c in COLUMNS]
+        cells = [f"{s['psnr']:.2f} / {s['ssim']:.3f}" if s else "-" for s in scores]
         table.add_row(
             row.method, row.task, str(row.seed), f"{row.size[0]}x{row.size[1]}", *cells,
             f"{row.train_seconds:.0f}", f"{row.peak_mb:.0f}",

@@ -1,13 +1,14 @@
-"""Detail that the scene model lacks, taken from the observed frame wherever that frame was not blurred.
+"""Detail that the scene model lacks, taken back from the observed frame.
 
-What an observed frame shows beyond its own re-blurred render is detail too fine for the Gaussians (and noise). Where
-the path of the camera was shorter than a pixel that detail is sharp, and leaving it out would hand back a frame softer
-than the one that came in. Where the path was long it is smear, and only the model knows better. In between the share
-falls with the length of the path at each pixel:
+What an observed frame shows beyond its own re-blurred render is detail too fine for the Gaussians, seen through the
+frame's blur (and noise). The blur is known: every pixel took a path through the picture. So the difference is carried
+back along these paths and added to the sharp render, a few times over (Landweber, "An iteration formula for Fredholm
+integral equations of the first kind", Amer. J. Math. 73, 1951):
 
-    sharp + share(length) * (observed - reblur).
+    detail <- detail + K^T (observed - reblur - K detail),     K = mean over the exposure along each pixel's path.
 
-For an exposure without motion reblur and sharp are the same, and the result is the observed frame itself.
+For an exposure without motion K is the identity and the result is the observed frame itself: no frame comes back softer
+than it came in. Of smeared detail only what the blur let through returns; few steps keep noise from being amplified.
 """
 
 import torch
@@ -17,50 +18,58 @@ from torch import Tensor
 from deblurgs.scene.camera import Camera
 from deblurgs.train.model import AnyTrajectory
 
-ALL_BELOW_PX = 1.0
-"""Paths up to this length blur less than the pixels do: all detail is kept."""
-NONE_ABOVE_PX = 4.0
-"""From this length on nothing is taken: a box of 4 px has its first zero at half the finest frequency."""
-_STEP = 8  # path lengths vary slowly: one sample for this many pixels
-_SAMPLES = 9
-
-
-def add_detail(sharp: Tensor, reblur: Tensor, observed: Tensor, length_px: Tensor) -> Tensor:
-    """sharp, reblur, observed [H,W,3] encoded sRGB in [0,1], length_px [H,W] -> [H,W,3] in [0,1]."""
-    share = ((NONE_ABOVE_PX - length_px) / (NONE_ABOVE_PX - ALL_BELOW_PX)).clamp(0.0, 1.0)
-    return (sharp + share[..., None] * (observed - reblur)).clamp(0.0, 1.0)
+STEPS = 4
 
 
 @torch.no_grad()
-def blur_length_px(trajectory: AnyTrajectory, frame: int, camera: Camera, depth: Tensor) -> Tensor:
-    """Length of the path that each pixel of the sharp frame takes through the picture while the shutter is open.
+def pixel_paths(
+    trajectory: AnyTrajectory, frame: int, camera: Camera, depth: Tensor, num_views: int
+) -> Tensor:
+    """Offsets [V,H,W,2] (x, y in pixels) of what each pixel of the sharp frame shows, at V times of the exposure.
 
-    depth [H,W]: camera z at mid-exposure, 0 where nothing is; such pixels take the median depth. -> [H,W] pixels.
+    depth [H,W]: camera z at mid-exposure, 0 where nothing is; such pixels take the median depth.
     """
-    height, width = camera.height, camera.width
-    x = (torch.arange(0, width + _STEP, _STEP, dtype=torch.float32)).clamp(max=width - 1)
-    y = (torch.arange(0, height + _STEP, _STEP, dtype=torch.float32)).clamp(max=height - 1)
-    z = depth[y.long()][:, x.long()]
-    known = z[z > 0]
-    z = torch.where(z > 0, z, known.median() if len(known) else torch.ones(()))
+    x = (torch.arange(camera.width) + 0.5 - camera.cx) / camera.fx
+    y = (torch.arange(camera.height) + 0.5 - camera.cy) / camera.fy
     rays = torch.stack(
-        [
-            ((x + 0.5 - camera.cx) / camera.fx).expand(len(y), -1),
-            ((y + 0.5 - camera.cy) / camera.fy)[:, None].expand(-1, len(x)),
-            torch.ones(len(y), len(x)),
-        ],
-        dim=-1,
+        [x.expand(len(y), -1), y[:, None].expand(-1, len(x)), torch.ones(len(y), len(x))], dim=-1
     )
-    poses = trajectory(torch.tensor([frame]), torch.linspace(0.0, 1.0, _SAMPLES))[0]
-    middle = poses[_SAMPLES // 2]
+    known = depth[depth > 0]
+    z = torch.where(depth > 0, depth, known.median() if len(known) else torch.ones(()))
+    u = (torch.arange(num_views) + 0.5) / num_views
+    poses = trajectory(torch.tensor([frame]), torch.cat([u, torch.tensor([0.5])]))[0]
+    middle = poses[-1]
     world = (rays * z[..., None] - middle[:3, 3]) @ middle[:3, :3]  # R^T (x - t)
-    moved = torch.einsum("uij,yxj->uyxi", poses[:, :3, :3], world) + poses[:, None, None, :3, 3]
-    ahead = moved[..., 2].clamp_min(1e-6)
-    px = torch.stack([camera.fx * moved[..., 0] / ahead, camera.fy * moved[..., 1] / ahead], dim=-1)
-    length = (px[1:] - px[:-1]).norm(dim=-1).sum(dim=0)  # [y,x] on the coarse grid
-    rows = torch.linspace(-1.0, 1.0, height)
-    columns = torch.linspace(-1.0, 1.0, width)
-    # Grid points stand at 0, 8, 16 ... and at the last pixel; their places are not even there, which is below a pixel
-    # of error in a slowly varying map.
-    at = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)[None]
-    return F.grid_sample(length[None, None], at, align_corners=True)[0, 0]
+    offsets = torch.empty(num_views, camera.height, camera.width, 2)
+    for v in range(num_views):
+        moved = world @ poses[v, :3, :3].T + poses[v, :3, 3]
+        ahead = moved[..., 2].clamp_min(1e-6)
+        offsets[v, ..., 0] = camera.fx * (moved[..., 0] / ahead - x)
+        offsets[v, ..., 1] = camera.fy * (moved[..., 1] / ahead - y[:, None])
+    return offsets
+
+
+@torch.no_grad()
+def add_detail(sharp: Tensor, reblur: Tensor, observed: Tensor, offsets: Tensor) -> Tensor:
+    """sharp, reblur, observed [H,W,3] encoded sRGB in [0,1], offsets [V,H,W,2] -> [H,W,3] in [0,1]."""
+    lacking = observed - reblur
+    detail = torch.zeros_like(sharp)
+    for _ in range(STEPS):
+        unexplained = lacking - along_paths(detail, -offsets) if detail.any() else lacking
+        detail = detail + along_paths(unexplained, offsets)
+    return (sharp + detail).clamp(0.0, 1.0)
+
+
+def along_paths(image: Tensor, offsets: Tensor) -> Tensor:
+    """Mean of an image [H,W,3] over the places that offsets [V,H,W,2] lead to; beyond the border its last pixels."""
+    height, width = image.shape[:2]
+    x = torch.arange(width) + 0.5
+    y = torch.arange(height)[:, None] + 0.5
+    planes = image.permute(2, 0, 1)[None]
+    total = torch.zeros_like(planes)
+    for offset in offsets:  # one by one: V images would not fit for large frames
+        at = torch.stack(
+            [(x + offset[..., 0]) * (2 / width) - 1, (y + offset[..., 1]) * (2 / height) - 1], dim=-1
+        )
+        total += F.grid_sample(planes, at[None], padding_mode="border", align_corners=False)
+    return total[0].permute(1, 2, 0) / len(offsets)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from deblurgs.raster.api import rasterize
-from deblurgs.render.detail import add_detail, blur_length_px
+from deblurgs.render.detail import add_detail, pixel_paths
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.shutter import sample_exposure
 from deblurgs.train.loop import TrainedScene
@@ -31,7 +31,7 @@ def sharp_frame(scene: TrainedScene, frame: int, camera: Camera) -> Tensor:
 
 @torch.no_grad()
 def restored_frame(
-    scene: TrainedScene, frame: int, camera: Camera, observed: Tensor, reblur: Tensor
+    scene: TrainedScene, frame: int, camera: Camera, observed: Tensor, reblur: Tensor, num_views: int
 ) -> Tensor:
     """The sharp frame with the detail that only its own photo has. observed, reblur [H,W,3] encoded sRGB.
 
@@ -40,8 +40,8 @@ def restored_frame(
     sharp = sharp_frame(scene, frame, camera)
     if scene.trajectory.rolling:
         return sharp
-    length = blur_length_px(scene.trajectory, frame, camera, frame_depth(scene, frame, camera))
-    return add_detail(sharp, reblur, observed, length)
+    depth = frame_depth(scene, frame, camera)
+    return add_detail(sharp, reblur, observed, pixel_paths(scene.trajectory, frame, camera, depth, num_views))
 
 
 @torch.no_grad()

@@ -31,9 +31,15 @@ def sharp_frame(scene: TrainedScene, frame: int, camera: Camera) -> Tensor:
 
 @torch.no_grad()
 def restored_frame(
-    scene: TrainedScene, frame: int, camera: Camera, observed: Tensor, reblur: Tensor
+    scene: TrainedScene,
+    frame: int,
+    camera: Camera,
+    observed: Tensor,
+    reblur: Tensor,
+    mask: Tensor | None = None,
 ) -> Tensor:
-    """The sharp frame with the detail that only its own photo has. observed, reblur [H,W,3] encoded sRGB.
+    """The sharp frame with the detail that only its own photo has. observed, reblur [H,W,3] encoded sRGB; mask [H,W]: 0
+    where the photo shows nothing.
 
     Not with a rolling shutter: the photo's rows then lie elsewhere than those of the sharp frame.
     """
@@ -41,6 +47,8 @@ def restored_frame(
     if scene.trajectory.rolling:
         return sharp
     length = blur_length_px(scene.trajectory, frame, camera, frame_depth(scene, frame, camera))
+    if mask is not None:
+        observed = torch.where(mask[..., None] > 0, observed, reblur)
     return add_detail(sharp, reblur, observed, length)
 
 

@@ -52,11 +52,11 @@ def num_threads() -> int:
 
 
 def available_memory_bytes() -> int | None:
-    """Memory that can still be used without swapping, the smaller of the machine's and the container's; None
-    where the system does not tell."""
+    """Memory that can still be used without swapping: the smallest of what the machine, the container and this
+    process's own limit (`ulimit -v`) leave; None where the system does not tell."""
     candidates = [
         value
-        for value in (_meminfo("MemAvailable"), _cgroup_headroom())
+        for value in (_meminfo("MemAvailable"), _cgroup_headroom(), _limit_headroom())
         if value is not None
     ]  # fmt: skip
     return min(candidates) if candidates else None
@@ -91,6 +91,16 @@ def _cgroup_headroom() -> int | None:
             int((root / "memory.max").read_text()) - int((root / "memory.current").read_text()), 0
         )  # "max" is not a number: no limit
     return None
+
+
+def _limit_headroom() -> int | None:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return None
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        return max(limit - pages * os.sysconf("SC_PAGE_SIZE"), 0)
+    return limit
 
 
 class PeakMemory:

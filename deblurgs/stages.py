@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from deblurgs.config import TrainConfig, to_dict
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
-from deblurgs.run import RunFolder
+from deblurgs.run import RunFolder, StageStatus
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from deblurgs.train.loop import TrainedScene
 
 SCENE_FILE = "scene.safetensors"
+PARTIAL_FILE = "interrupted.safetensors"
+"""What an interrupted training had reached; the last finished scene stays beside it until a new one is finished."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,6 @@ def process(
         outputs=[run.frames_json], overwrite=overwrite,
     )  # fmt: skip
     capture = load_capture(run.path)
-    if capture.masks:
-        log.warn(
-            f"{len(capture.masks)} photos have transparent parts; they are used with the colours stored there"
-        )
     given_model = None if config.own_sfm else capture.given_model
     given_poses = None if config.own_sfm else capture.given_poses
     run.stage(
@@ -73,7 +71,7 @@ def process(
         lambda: run_sfm(
             # Held-out frames are dropped there by their split; their names tell why a given model has more images.
             [*capture.frames, *capture.test_frames], run.sfm,
-            given_model=given_model, given_poses=given_poses, log=log,
+            given_model=given_model, given_poses=given_poses, masks=capture.masks, log=log,
         ),
         outputs=[run.sfm / "model.npz"], overwrite=overwrite,
     )  # fmt: skip
@@ -102,14 +100,24 @@ def training_set(
     import torch
 
     from deblurgs.capture.image import read_rgb
-    from deblurgs.train.data import TrainingSet, as_tensor, normalised, pyramid_level, training_camera
+    from deblurgs.train.data import (
+        TrainingSet,
+        as_tensor,
+        normalised,
+        pyramid_level,
+        training_camera,
+        without_masked,
+    )
 
     times_s = {frame.name: frame.time_s for frame in capture.frames}
     cameras = [training_camera(c, config) if config else c for c in model.cameras]
-    images = [
-        pyramid_level([as_tensor(read_rgb(path))], [camera]).images[0]
-        for path, camera in zip(model.image_paths, cameras, strict=True)
-    ]
+    images, masks = [], []
+    for name, path, camera in zip(model.names, model.image_paths, cameras, strict=True):
+        mask = _mask(model, name)
+        image = without_masked(as_tensor(read_rgb(path)), mask)
+        level = pyramid_level([image], [camera], [mask])
+        images += level.images
+        masks += level.masks
     similarity, depths = normalised(model.camera_from_world, model.points, list(model.observations))
     return TrainingSet(
         names=list(model.names),
@@ -121,7 +129,17 @@ def training_set(
         depths=as_tensor(depths),
         scene_from_sfm=similarity,
         times_s=[times_s.get(name) for name in model.names],
+        masks=masks,
     )
+
+
+def _mask(model: "SparseModel", name: str) -> "Tensor | None":
+    """[H,W], 1 where a frame's photo is opaque and 0 elsewhere; None for photos without transparency."""
+    from deblurgs.capture.image import read_rgb
+    from deblurgs.train.data import as_tensor
+
+    path = model.masks.get(name)
+    return None if path is None else (as_tensor(read_rgb(path)[..., 0]) > 0.5).float()
 
 
 def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = False) -> None:
@@ -132,14 +150,29 @@ def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = Fa
     run.require_done("sfm", "process")
 
     def work() -> None:
+        from deblurgs.interrupt import stop_on_first_interrupt
         from deblurgs.train.checkpoint import save_scene
         from deblurgs.train.loop import train as optimise
+        from deblurgs.train.memory import check_memory, estimate_memory
 
+        model = load_model(run.sfm)
+        check_memory(estimate_memory(model.cameras, config), log)
+        partial = run.checkpoint / PARTIAL_FILE
+        partial.unlink(missing_ok=True)
         # The data are at training size already: reducing them again would train at a smaller one.
-        data = training_set(load_model(run.sfm), load_capture(run.path), config)
+        data = training_set(model, load_capture(run.path), config)
         at_size = dataclasses.replace(config, downscale=1.0)
-        with run.metrics(append=False) as metrics:
-            scene = optimise(data, at_size, log, metrics.write)
+        with stop_on_first_interrupt() as stop:
+            with run.metrics(append=False) as metrics:
+                scene = optimise(data, at_size, log, metrics.write, stop=stop)
+            if stop.requested:
+                run.checkpoint.mkdir(exist_ok=True)
+                save_scene(partial, scene, data.names, data.scene_from_sfm)
+                log.warn(
+                    f"training was interrupted after {scene.seconds:.0f} s.  deblurgs render {run.path}  shows what it "
+                    "had reached; the same command trains again from the start."
+                )
+                raise KeyboardInterrupt
         for line in scene.timing():
             log.info(line)
         run.checkpoint.mkdir(exist_ok=True)
@@ -148,22 +181,35 @@ def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = Fa
     run.stage("train", config, work, outputs=[run.checkpoint / SCENE_FILE], overwrite=overwrite)
 
 
+def scene_path(run: RunFolder, log: Log) -> Path:
+    """The scene to show: the finished one, or what the last training had reached when it was interrupted.
+
+    Raises UsageError when there is neither.
+    """
+    partial = run.checkpoint / PARTIAL_FILE
+    if run.status("train") == StageStatus.INTERRUPTED and partial.is_file():
+        log.warn("the training was interrupted: this is what it had reached by then")
+        return partial
+    run.require_done("train", "train")
+    return run.checkpoint / SCENE_FILE
+
+
 def render(run: RunFolder, log: Log, *, overwrite: bool = False) -> None:
     """Gaussians and trajectories -> sharp and re-blurred frames, contact sheet, video, trajectories."""
     from deblurgs.capture.dataset import load_capture
     from deblurgs.sfm.model import load_model
     from deblurgs.train.checkpoint import load_scene
 
-    run.require_done("train", "train")
+    source = scene_path(run, log)
 
     def pictures() -> None:
-        scene, names, _ = load_scene(run.checkpoint / SCENE_FILE)
+        scene, names, _ = load_scene(source)
         _write_frames(run, scene, names, load_model(run.sfm), load_capture(run.path), log)
 
     run.stage("render", {}, pictures, outputs=[run.sharp, run.renders / "compare.jpg"], overwrite=overwrite)
 
     def files() -> None:
-        scene, names, scene_from_sfm = load_scene(run.checkpoint / SCENE_FILE)
+        scene, names, scene_from_sfm = load_scene(source)
         times_s = {frame.name: frame.time_s for frame in load_capture(run.path).frames}
         write_scene(run, scene, names, scene_from_sfm, times_s, log)
 
@@ -196,7 +242,7 @@ def _write_frames(
         for f, camera in enumerate(model.cameras):
             observed = as_tensor(read_rgb(Path(model.image_paths[f])))
             reblur = reblurred_frame(scene, f, camera, views[f])
-            sharp = restored_frame(scene, f, camera, observed, reblur, views[f])
+            sharp = restored_frame(scene, f, camera, observed, reblur, views[f], _mask(model, names[f]))
             write_png(run.sharp / f"{stems[f]}.png", sharp.numpy())
             write_png(run.reblur / f"{stems[f]}.png", reblur.numpy())
             ticker.update(f + 1)
@@ -289,11 +335,11 @@ def novel_path(
     from deblurgs.sfm.model import load_model
     from deblurgs.train.checkpoint import load_scene
 
-    run.require_done("train", "train")
+    source = scene_path(run, log)
     target = run.renders / "path.mp4"
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists. Use --overwrite to render the path again.")
-    scene, _, _ = load_scene(run.checkpoint / SCENE_FILE)
+    scene, _, _ = load_scene(source)
     camera = load_model(run.sfm).cameras[0]
     import torch
 

@@ -31,15 +31,24 @@ def sharp_frame(scene: TrainedScene, frame: int, camera: Camera) -> Tensor:
 
 @torch.no_grad()
 def restored_frame(
-    scene: TrainedScene, frame: int, camera: Camera, observed: Tensor, reblur: Tensor, num_views: int
+    scene: TrainedScene,
+    frame: int,
+    camera: Camera,
+    observed: Tensor,
+    reblur: Tensor,
+    num_views: int,
+    mask: Tensor | None = None,
 ) -> Tensor:
-    """The sharp frame with the detail that only its own photo has. observed, reblur [H,W,3] encoded sRGB.
+    """The sharp frame with the detail that only its own photo has. observed, reblur [H,W,3] encoded sRGB; mask [H,W]: 0
+    where the photo shows nothing.
 
     Not with a rolling shutter: the photo's rows then lie elsewhere than those of the sharp frame.
     """
     sharp = sharp_frame(scene, frame, camera)
     if scene.trajectory.rolling:
         return sharp
+    if mask is not None:
+        observed = torch.where(mask[..., None] > 0, observed, reblur)
     depth = frame_depth(scene, frame, camera)
     return add_detail(sharp, reblur, observed, pixel_paths(scene.trajectory, frame, camera, depth, num_views))
 

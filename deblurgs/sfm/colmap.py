@@ -20,7 +20,7 @@ from deblurgs.errors import SfmError
 from deblurgs.scene.camera import Camera
 from deblurgs.sfm.diagnose import Reading
 from deblurgs.sfm.parallax import MatchedPair
-from deblurgs.sfm.staging import FrameFile, Settings
+from deblurgs.sfm.staging import FrameFile, Settings, mask_folder
 
 Model = pycolmap.Reconstruction
 SEED = 0
@@ -37,7 +37,8 @@ class PairStats:
 
 
 def extract(database: Path, image_dir: Path, frames: Sequence[FrameFile], settings: Settings) -> None:
-    """SIFT features of all frames; frames of equal size share one camera with unknown focal length."""
+    """SIFT features of all frames, none on masked pixels; frames of equal size share one camera with unknown focal
+    length."""
     options = pycolmap.FeatureExtractionOptions()
     options.num_threads = os.cpu_count() or 1
     options.max_image_size = settings.max_image_size
@@ -46,6 +47,8 @@ def extract(database: Path, image_dir: Path, frames: Sequence[FrameFile], settin
         setattr(options.sift, key, value)
     reader = pycolmap.ImageReaderOptions()
     reader.camera_model = CAMERA_MODEL
+    if mask_folder(image_dir).is_dir():
+        reader.mask_path = mask_folder(image_dir)
     with pycolmap.Database.open(database) as db:
         known = {i.name for i in db.read_all_images()}
     for size in dict.fromkeys((f.width, f.height) for f in frames):

@@ -230,6 +230,14 @@ def _warnings(registered: int, total: int, failed: Sequence[tuple[str, str]]) ->
 
 def _frames(listing: Sequence[dict[str, Any]]) -> list[FrameFile]:
     return [
-        FrameFile(f["staged"], f["name"], Path(f["path"]), f["width"], f["height"], f.get("time_s"))
+        FrameFile(
+            f["staged"],
+            f["name"],
+            Path(f["path"]),
+            f["width"],
+            f["height"],
+            f.get("time_s"),
+            Path(f["mask"]) if f.get("mask") else None,
+        )
         for f in listing
     ]

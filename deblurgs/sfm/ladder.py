@@ -297,11 +297,15 @@ def _evidence(
 def _fingerprint(frames: Sequence[FrameFile], settings: Settings) -> str:
     """Identifies the inputs of a feature database: the files as they are now, and the settings."""
     listing = [
-        (f.staged, f.name, f.width, f.height, f.path.stat().st_size, f.path.stat().st_mtime_ns)
+        (f.staged, f.name, f.width, f.height, *_state(f.path), *(_state(f.mask) if f.mask else ()))
         for f in frames
     ]
     text = json.dumps([listing, dict(settings.sift), settings.max_image_size])
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _state(path: Path) -> tuple[int, int]:
+    return path.stat().st_size, path.stat().st_mtime_ns
 
 
 def _read_marker(path: Path) -> dict[str, Any]:

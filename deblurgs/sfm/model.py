@@ -6,7 +6,7 @@ Image paths are stored relative to the folder of the file, so that a run folder 
 
 import os
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from zipfile import BadZipFile
@@ -31,7 +31,8 @@ class SparseModel:
     undistorted copy. camera_from_world: [M, 4, 4] float64, OpenCV axes (+x right, +y down, +z forward).
     points: [P, 3] float64. colors: [P, 3] uint8 sRGB. errors: [P] float32, mean reprojection error of the point
     in pixels. observations: for each frame the indices into `points` of what it sees, int64.
-    failed: (name, reason) of each frame without a pose.
+    failed: (name, reason) of each frame without a pose. masks: name -> 8-bit image of the size of the frame's image,
+    0 where the photo shows nothing; only frames that have one.
     """
 
     names: list[str]
@@ -43,6 +44,7 @@ class SparseModel:
     errors: NDArray[np.float32]
     observations: list[NDArray[np.int64]]
     failed: list[tuple[str, str]]
+    masks: dict[str, Path] = field(default_factory=dict)
 
     @property
     def num_frames(self) -> int:
@@ -74,6 +76,9 @@ def save_model(model: SparseModel, work_dir: Path) -> Path:
             observation_starts=starts,
             observation_point_idx=np.concatenate([np.zeros(0, np.int64), *model.observations]),
             failed=np.array(model.failed, dtype=np.str_).reshape(-1, 2),
+            masks=np.array(
+                [(n, _relative(p, work_dir)) for n, p in model.masks.items()], dtype=np.str_
+            ).reshape(-1, 2),
         )
     return target
 
@@ -101,6 +106,10 @@ def load_model(work_dir: Path) -> SparseModel:
                 errors=data["errors"],
                 observations=[point_idx[a:b] for a, b in pairwise(starts)],
                 failed=[(str(n), str(r)) for n, r in data["failed"]],
+                masks={
+                    str(n): Path(os.path.normpath(work_dir / str(p)))
+                    for n, p in data.get("masks", ())  # older files have none
+                },
             )
         _check(model)
     except (ValueError, KeyError, OSError, EOFError, IndexError, TypeError, BadZipFile, zlib.error) as error:

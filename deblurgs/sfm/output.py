@@ -49,6 +49,18 @@ class Lenses:
         self.undistorted += 1
         return camera, target
 
+    def mask(self, lens: colmap.Lens, frame: FrameFile) -> Path | None:
+        """The mask of the image that `view` gives for the same frame; None where every pixel is opaque."""
+        if frame.mask is None:
+            return None
+        fitted = fit_lens(lens, frame)
+        _, places = self.cache[(fitted.model, fitted.width, fitted.height, fitted.params)]
+        if places is None:
+            return frame.mask
+        target = self.folder / "masks" / f"{Path(frame.name).stem}.png"
+        undistort.undistort_mask_file(frame.mask, target, places)
+        return target
+
 
 def fit_lens(lens: colmap.Lens, frame: FrameFile) -> colmap.Lens:
     """The lens scaled to the frame's size. Raises SfmError when the aspect ratios differ."""
@@ -81,9 +93,13 @@ def sparse_model(
     ids = sorted(model.points3D)
     index = {p: k for k, p in enumerate(ids)}
     cameras, paths, poses, seen = [], [], [], []
+    masks: dict[str, Path] = {}
     for image_id, frame in frames.items():
         image = model.image(image_id)
-        camera, path = lenses.view(colmap.lens(model, image.camera_id), frame)
+        lens = colmap.lens(model, image.camera_id)
+        camera, path = lenses.view(lens, frame)
+        if (mask := lenses.mask(lens, frame)) is not None:
+            masks[frame.name] = mask
         cameras.append(camera)
         paths.append(path)
         poses.append(colmap.as_matrix(image.cam_from_world()))  # pyright: ignore[reportArgumentType]
@@ -100,6 +116,7 @@ def sparse_model(
         errors=np.array([p.error for p in points], dtype=np.float32),
         observations=seen,
         failed=list(failed),
+        masks=masks,
     )
 
 

@@ -3,9 +3,10 @@
 Everything that needs pycolmap happens in a child process (process.py, worker.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,7 @@ def run_sfm(
     budget_s: float = DEFAULT_BUDGET_S,
     timeout_s: float | None = None,
     memory_limit_mb: int | None = None,
+    masks: Mapping[str, Path] | None = None,
     log: Log,
 ) -> SparseModel:
     """Camera poses and sparse points of the training frames, written into `work_dir` (RUN/sfm).
@@ -58,7 +60,8 @@ def run_sfm(
     folders, whose models contain the test images). With `given_poses` (JSON: width, height, fx, fy, cx, cy in px,
     frames: {name: 4x4 camera_from_world}) points are triangulated with these poses fixed.
     max_image_size: longer side in pixels at which features are found. budget_s: after so many seconds no further
-    settings are tried; timeout_s: the child is killed. memory_limit_mb: address space limit of the child.
+    settings are tried; timeout_s: the child is killed. memory_limit_mb: address space limit of the child. masks: frame
+    name -> 8-bit image, 0 where the photo is transparent; no feature is looked for there.
 
     Writes sparse/0/*.bin (COLMAP, distorted camera), images/*.png (undistorted frames, only if the lens moves
     something by over 0.1 px), model.npz, database.db (features, not for given models) and last sfm.json.
@@ -76,7 +79,7 @@ def run_sfm(
     job = "given_model" if given_model is not None else "given_poses" if given_poses is not None else "sfm"
     request: dict[str, Any] = {
         "work_dir": str(work_dir.resolve()),
-        "frames": _listing(train),
+        "frames": _listing(train, masks=masks or {}),
         "other_names": [f.name for f in frames if f.split != "train"],
         "max_image_size": max_image_size,
         "budget_s": budget_s,
@@ -143,7 +146,9 @@ def undistort_like(
     return {n: Path(p) for n, p in result["paths"].items()}
 
 
-def _listing(frames: Sequence[Frame], prefix: str = "f") -> list[dict[str, Any]]:
+def _listing(
+    frames: Sequence[Frame], prefix: str = "f", masks: Mapping[str, Path] = MappingProxyType({})
+) -> list[dict[str, Any]]:
     """Frames as the child wants them. The staged name is ours: a number, and the suffix so that COLMAP "
     "can decode."""
     return [
@@ -154,6 +159,7 @@ def _listing(frames: Sequence[Frame], prefix: str = "f") -> list[dict[str, Any]]
             "width": f.width,
             "height": f.height,
             "time_s": f.time_s,
+            "mask": str(masks[f.name].resolve()) if f.name in masks else None,
         }
         for i, f in enumerate(frames)
     ]

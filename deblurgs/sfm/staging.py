@@ -9,7 +9,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class FrameFile:
-    """One frame as the child sees it: our own staged file name, the user's name, and its size in pixels."""
+    """One frame as the child sees it: our own staged file name, the user's name, its size in pixels, and where there
+    is one the mask of its opaque pixels (8-bit image of the same size, 0 = not part of the photo)."""
 
     staged: str
     name: str
@@ -17,6 +18,7 @@ class FrameFile:
     width: int
     height: int
     time_s: float | None = None
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -30,16 +32,30 @@ class Settings:
 
 
 def stage_images(frames: Sequence[FrameFile], folder: Path) -> None:
-    """Put the frames under our own names into one folder (links, or copies where links are not allowed).
+    """Put the frames under our own names into one folder (links, or copies where links are not allowed), and their
+    masks into another, see `mask_folder`.
 
     COLMAP's pair lists are separated by blanks, so the user's file names must not reach them.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    masks = mask_folder(folder)
+    shutil.rmtree(masks, ignore_errors=True)
     for frame in frames:
-        target = folder / frame.staged
-        if target.is_symlink() or target.exists():
-            target.unlink()
-        try:
-            target.symlink_to(frame.path.resolve())
-        except OSError:
-            shutil.copyfile(frame.path, target)
+        _link(frame.path, folder / frame.staged)
+        if frame.mask is not None:
+            masks.mkdir(exist_ok=True)
+            _link(frame.mask, masks / f"{frame.staged}.png")
+
+
+def mask_folder(images: Path) -> Path:
+    """Where COLMAP finds the masks of staged images: one PNG per masked image, named after it. May not exist."""
+    return images.with_name(f"{images.name}_masks")
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.is_symlink() or target.exists():
+        target.unlink()
+    try:
+        target.symlink_to(source.resolve())
+    except OSError:
+        shutil.copyfile(source, target)

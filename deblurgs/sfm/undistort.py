@@ -100,13 +100,42 @@ def resample(image: NDArray[np.uint8], places: NDArray[np.float32]) -> NDArray[n
     return result.reshape(*places.shape[:2], *image.shape[2:])
 
 
+def resample_mask(opaque: NDArray[np.bool_], places: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where `resample` at the same places uses opaque pixels only: all sixteen of them. opaque [H, W] -> [h, w].
+
+    Places outside the image count as masked.
+    """
+    height, width = opaque.shape
+    # Entry [y, x] tells whether rows y-1..y+2 of columns x-1..x+2 are all opaque.
+    padded = np.pad(opaque, ((1, 2), (1, 2)), mode="edge")
+    whole = np.ones((height, width), dtype=bool)
+    for j in range(4):
+        for i in range(4):
+            whole &= padded[j : j + height, i : i + width]
+    base = np.floor(places - np.float32(0.5)).astype(np.int64)
+    inside = (places >= 0).all(-1) & (places[..., 0] <= width) & (places[..., 1] <= height)
+    x, y = np.clip(base[..., 0], 0, width - 1), np.clip(base[..., 1], 0, height - 1)
+    return whole[y, x] & inside
+
+
+def undistort_mask_file(source: Path, target: Path, places: NDArray[np.float32]) -> None:
+    """Write the mask that belongs to the image of `undistort_file` with the same places, atomically."""
+    with Image.open(source) as opened:
+        opaque = np.asarray(opened.convert("L")) > 0
+    _save_png(Image.fromarray(resample_mask(opaque, places).astype(np.uint8) * np.uint8(255)), target)
+
+
 def undistort_file(source: Path, target: Path, places: NDArray[np.float32]) -> None:
     """Write the undistorted 8-bit RGB copy of one image as PNG, atomically."""
     with Image.open(source) as opened:
         pixels = np.asarray(opened.convert("RGB"))
+    _save_png(Image.fromarray(resample(pixels, places)), target)
+
+
+def _save_png(image: Image.Image, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
-    Image.fromarray(resample(pixels, places)).save(temporary, format="PNG", compress_level=3)
+    image.save(temporary, format="PNG", compress_level=3)
     temporary.replace(target)
 
 

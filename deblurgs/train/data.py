@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deblurgs.config import TrainConfig
 from deblurgs.errors import UsageError
-from deblurgs.math.color import downscale_linear
+from deblurgs.math.color import area_weights, downscale_linear
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.photometry import clip_limit
 from deblurgs.scene.transform import Similarity
@@ -22,6 +22,7 @@ class TrainingSet:
     images: F arrays [H,W,3] float32 encoded sRGB. cameras: one per frame. camera_from_world [F,4,4] float32: SfM.
     points [P,3], colors [P,3] in [0,1]. depths [F]: median depth of the points each frame sees.
     scene_from_sfm: the similarity applied to the SfM model; inverted at export. times_s: when the frames were taken.
+    masks: per frame None, or [H,W] float32 in {0, 1} of its image's size: 0 where the photo shows nothing.
     Held-out images are never part of it.
     """
 
@@ -34,6 +35,7 @@ class TrainingSet:
     depths: Tensor
     scene_from_sfm: Similarity
     times_s: list[float | None] | None = None
+    masks: list[Tensor | None] | None = None
 
     @property
     def num_frames(self) -> int:
@@ -44,15 +46,17 @@ class TrainingSet:
 class Pyramid:
     """The training images at one working scale; smaller versions are averaged in linear light, as a sensor would.
 
-    limits: where each image is clipped, see `clip_limit`.
+    limits: where each image is clipped, see `clip_limit`. masks: as in `TrainingSet`, at these sizes.
     """
 
     images: list[Tensor]
     cameras: list[Camera]
     limits: list[Tensor | None] = field(default_factory=list)
+    masks: list[Tensor | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.limits = [clip_limit(image) for image in self.images]
+        self.masks = self.masks or [None] * len(self.images)
 
 
 def training_camera(camera: Camera, config: TrainConfig) -> Camera:
@@ -65,13 +69,32 @@ def scaled(camera: Camera, factor: float) -> Camera:
     return camera.resized(max(1, round(camera.width * factor)), max(1, round(camera.height * factor)))
 
 
-def pyramid_level(images: list[Tensor], cameras: list[Camera]) -> Pyramid:
-    """The images at the sizes of `cameras`. Sizes are compared as numbers of pixels, never as rounded factors."""
+def pyramid_level(
+    images: list[Tensor], cameras: list[Camera], masks: list[Tensor | None] | None = None
+) -> Pyramid:
+    """The images and masks at the sizes of `cameras`. Sizes are compared as numbers of pixels, never as rounded
+    factors.
+    """
     reduced: list[Tensor] = []
-    for image, camera in zip(images, cameras, strict=True):
+    small: list[Tensor | None] = []
+    for image, camera, mask in zip(images, cameras, masks or [None] * len(images), strict=True):
         same = (camera.width, camera.height) == (image.shape[1], image.shape[0])
         reduced.append(image if same else downscale_linear(image, camera.width, camera.height).contiguous())
-    return Pyramid(reduced, cameras)
+        small.append(mask if same or mask is None else reduced_mask(mask, camera.width, camera.height))
+    return Pyramid(reduced, cameras, masks=small)
+
+
+def without_masked(image: Tensor, mask: Tensor | None) -> Tensor:
+    """The image [H,W,3] with mid-grey where mask [H,W] is 0: what is stored there must not matter to anything."""
+    return image if mask is None else torch.where(mask[..., None] > 0, image, torch.full((), 0.5))
+
+
+def reduced_mask(mask: Tensor, width: int, height: int) -> Tensor:
+    """[H,W] -> [height,width]: 1 only where no masked pixel has a share in the reduced pixel."""
+    rows = area_weights(mask.shape[0], height, dtype=torch.float32, device=mask.device) > 0
+    columns = area_weights(mask.shape[1], width, dtype=torch.float32, device=mask.device) > 0
+    hidden = rows.float() @ (1.0 - mask) @ columns.float().T
+    return (hidden == 0).float()
 
 
 def normalised(

@@ -32,17 +32,20 @@ class HeldOutBlocks:
     """Weights for the loss and for the score at one image scale; the blocks stay the same at every step.
 
     train[f] [H,W] is 0 in the blocks of frame f and 1 elsewhere, score[f] is 1 well inside them; None where images are
-    smaller than four blocks and hold nothing out. share: of the blocks of every image.
+    smaller than four blocks and hold nothing out. share: of the blocks of every image. masks [H,W]: where a photo shows
+    anything at all, multiplied into both.
     """
 
-    def __init__(self, sizes: list[tuple[int, int]], share: float, seed: int) -> None:
+    def __init__(
+        self, sizes: list[tuple[int, int]], share: float, seed: int, masks: list[Tensor | None] | None = None
+    ) -> None:
         self.train: list[Tensor | None] = []
         self.score: list[Tensor | None] = []
         generator = torch.Generator().manual_seed(seed)
-        for width, height in sizes:
+        for (width, height), mask in zip(sizes, masks or [None] * len(sizes), strict=True):
             columns, rows = width // BLOCK_PX, height // BLOCK_PX
             if share <= 0 or min(columns, rows) < 4:
-                self.train.append(None)
+                self.train.append(mask)
                 self.score.append(None)
                 continue
             count = max(1, round(share * rows * columns))
@@ -54,8 +57,9 @@ class HeldOutBlocks:
             whole = torch.kron(grid, torch.ones(BLOCK_PX, BLOCK_PX))
             core = torch.kron(grid, inner)
             rest = (0, width - columns * BLOCK_PX, 0, height - rows * BLOCK_PX)
-            self.train.append(1.0 - F.pad(whole, rest))
-            self.score.append(F.pad(core, rest))
+            shown = torch.ones(height, width) if mask is None else mask
+            self.train.append((1.0 - F.pad(whole, rest)) * shown)
+            self.score.append(F.pad(core, rest) * shown)
 
     @property
     def any(self) -> bool:
@@ -76,7 +80,7 @@ class HeldOutBlocks:
             difference = srgb_from_linear(predict(f)).clamp(0, 1) - observed_srgb[f].clamp(0, 1)
             squares += float((difference.square().sum(dim=-1) * weight).sum())
             count += float(3 * weight.sum())
-        return -10.0 * math.log10(max(squares / count, 1e-10))
+        return -10.0 * math.log10(max(squares / max(count, 1.0), 1e-10))
 
 
 @dataclass

@@ -107,8 +107,10 @@ class Trainer:
         log: Log,
         report: Report | None = None,
         probe: Probe | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.data, self.config, self.log, self.report, self.probe = data, config, log, report, probe
+        self.stop = stop
         self.held_out_psnr: float | None = None
         self.rng = torch.Generator().manual_seed(config.seed)
         # A given model may bring more points than the cap allows Gaussians.
@@ -145,10 +147,13 @@ class Trainer:
 
     def _train(self) -> TrainedScene:
         start = time.perf_counter()
-        images = pyramid_level(self.data.images, self.training_cameras).images
+        full = pyramid_level(self.data.images, self.training_cameras, self.data.masks)
         with self.log.progress("train", self.config.total_steps) as ticker:
             for stage, (factor, steps) in enumerate(zip(self.config.scales, self.config.steps, strict=True)):
-                level = pyramid_level(images, [scaled(c, factor) for c in self.training_cameras])
+                if self.stop():
+                    break
+                cameras = [scaled(c, factor) for c in self.training_cameras]
+                level = pyramid_level(full.images, cameras, full.masks)
                 self._train_level(level, steps, stage, start, ticker.update)
         return TrainedScene(
             self.gaussians, self.trajectory, self.photometry, self.training_cameras, self.data.depths, self.config,
@@ -165,10 +170,11 @@ class Trainer:
             [(c.width, c.height) for c in level.cameras],
             self.config.held_out if finest else 0.0,
             self.config.seed,
+            level.masks,
         )
         views = count_views(self.trajectory, level.cameras, self.data.depths, self.config)
         snapshot = self.snapshot()
-        while self.step < last:
+        while self.step < last and not self.stop():
             if self.step % VIEWS_EVERY == 0:
                 views = count_views(self.trajectory, level.cameras, self.data.depths, self.config)
             if self.step % 500 == 0:
@@ -369,11 +375,13 @@ def shared_adam(
 
 
 def train(
-    data: TrainingSet, config: TrainConfig, log: Log, report: Report | None = None, probe: Probe | None = None
-) -> TrainedScene:
+    data: TrainingSet, config: TrainConfig, log: Log, report: Report | None = None, probe: Probe | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> TrainedScene:  # fmt: skip
     """Optimise the scene; see `Trainer`. Raises DivergedError when numbers stay non-finite.
 
     report receives a line for metrics.jsonl every 50 steps. probe is shown the scene now and then and answers with the
-    PSNR of a held-out view, which is displayed and never acted upon.
+    PSNR of a held-out view, which is displayed and never acted upon. stop is asked before every step; when it says yes
+    the scene is returned as it is then.
     """
-    return Trainer(data, config, log, report, probe).train()
+    return Trainer(data, config, log, report, probe, stop).train()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,7 +205,54 @@ def test_interruption_keeps_finished_stages(tmp_path) -> None:
     assert process.returncode == EXIT_INTERRUPTED, errors.decode()
     stages = json.loads((out / "manifest.json").read_text())["stages"]
     assert stages["sfm"]["status"] == "done" and stages["train"]["status"] == "interrupted"
+    assert main(["render", str(out), "--quiet"]) == 0, "what the training had reached can be looked at"
+    assert len(list((out / "renders" / "sharp").glob("*.png"))) >= 26
     assert main(["run", str(demo_source()), "--output", str(out), *BRIEF]) == 0
+    assert not (out / "checkpoint" / "interrupted.safetensors").exists()
+    stages = json.loads((out / "manifest.json").read_text())["stages"]
+    assert stages["train"]["status"] == "done" and stages["render"]["status"] == "done"
+
+
+def test_a_second_interruption_stops_at_once_and_an_earlier_scene_is_kept(desk: Path, tmp_path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(desk, out)
+    before = (out / "checkpoint" / "scene.safetensors").read_bytes()
+    code = (
+        "import os, signal, sys\n"
+        "from deblurgs.cli import main\n"
+        "from deblurgs.train import loop\n"
+        "real = loop.Trainer._one_step\n"
+        "def step(self, *rest):\n"
+        "    for _ in range(2): os.kill(os.getpid(), signal.SIGINT)\n"
+        "    print('not stopped')\n"
+        "loop.Trainer._one_step = step\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"sys.exit(main(['train', {str(out)!r}, '--quiet', '--train.seed', '3']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == EXIT_INTERRUPTED and "not stopped" not in done.stdout, done.stderr
+    assert (out / "checkpoint" / "scene.safetensors").read_bytes() == before
+    assert json.loads((out / "manifest.json").read_text())["stages"]["train"]["status"] == "interrupted"
+
+
+def test_a_training_that_cannot_fit_is_refused_with_the_estimate(desk: Path, tmp_path) -> None:
+    """The limit is the process's own, so the refusal stands for that of a full machine."""
+    out = tmp_path / "run"
+    shutil.copytree(desk, out)
+    code = (
+        "import resource, sys, torch\n"
+        "from deblurgs.cli import main\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), resource.RLIM_INFINITY))\n"
+        f"sys.exit(main(['train', {str(out)!r}, '--quiet', '--train.density.max-gaussians', '20000000']))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 5, done.stderr
+    message = " ".join(done.stderr.split())
+    assert "training needs about" in message and "--train.density.max-gaussians" in message
+    assert "Traceback" not in message
+    stages = json.loads((out / "manifest.json").read_text())["stages"]
+    assert stages["train"]["status"] == "failed" and "ResourceError" in stages["train"]["error"]
 
 
 def test_another_source_of_the_same_name_is_not_mistaken_for_the_first(tmp_path) -> None:

@@ -13,6 +13,7 @@ from deblurgs.scene.camera import Camera
 from deblurgs.sfm import undistort
 from deblurgs.sfm.colmap import Lens
 from deblurgs.sfm.model import SparseModel, load_model, save_model
+from deblurgs.sfm.undistort import resample, resample_mask
 
 
 def model(folder: Path) -> SparseModel:
@@ -27,6 +28,7 @@ def model(folder: Path) -> SparseModel:
         errors=rng.uniform(0, 1, 5).astype(np.float32),
         observations=[np.array([0, 3, 4]), np.array([], dtype=np.int64)],
         failed=[("c.png", "no features (0 keypoints)")],
+        masks={"ü.jpg": folder.parent / "masks" / "000001.png"},
     )
 
 
@@ -47,6 +49,9 @@ def test_round_trip_and_moving_the_run(tmp_path: Path) -> None:
         load_model(tmp_path / "moved" / "sfm").image_paths[0]
         == tmp_path / "moved" / "sfm" / "images" / "a b.png"
     )
+    assert load_model(tmp_path / "moved" / "sfm").masks == {
+        "ü.jpg": tmp_path / "moved" / "masks" / "000001.png"
+    }
 
 
 def test_no_failed_frames_round_trip(tmp_path: Path) -> None:
@@ -119,3 +124,18 @@ def test_a_plain_camera_needs_no_undistortion() -> None:
     lens = Lens("PINHOLE", 640, 480, (500.0, 505.0, 320.0, 240.0))
     assert undistort.max_displacement_px(lens.pinhole, lens.img_from_cam) < 1e-6
     assert lens.resized(320, 240).pinhole == Camera(320, 240, 250.0, 252.5, 160.0, 120.0)
+
+
+def test_a_resampled_mask_covers_every_pixel_that_masked_ones_reach() -> None:
+    rng = np.random.default_rng(4)
+    opaque = np.ones((30, 40), dtype=bool)
+    opaque[8:14, 20:29] = False
+    x, y = np.meshgrid(np.arange(38) + 0.9, np.arange(29) + 0.7)
+    places = np.stack([x + 0.6 * np.sin(y), y + 0.4 * np.cos(x)], axis=-1).astype(np.float32)
+    kept = resample_mask(opaque, places)
+    images = [rng.integers(0, 255, (30, 40, 3), np.uint8) for _ in range(2)]
+    images[1][opaque] = images[0][opaque]
+    first, second = (resample(image, places) for image in images)
+    assert (first[kept] == second[kept]).all()
+    assert 0.8 < kept.mean() < 0.97, "no more is lost than the reach of the kernel"
+    assert not resample_mask(opaque, places + np.float32(100.0)).any(), "nothing is known beyond the border"

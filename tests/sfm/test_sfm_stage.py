@@ -218,3 +218,41 @@ def test_real_blur_of_the_rendered_desk(shared_data: Path, tmp_path: Path) -> No
     rotation_deg, centre_share = rendered.pose_errors(model.camera_from_world, true)
     assert rotation_deg < 4.0 and centre_share < 0.06
     assert model.cameras[0].fx == pytest.approx(cameras["fl_x"], rel=0.06)
+
+
+@pytest.mark.parametrize("k", [0.0, 0.15])
+def test_transparent_parts_give_no_features_and_their_masks_follow_the_lens(k: float, tmp_path: Path) -> None:
+    """Rubbish of the same kind in every frame, at the same place: features there would hold the camera still."""
+    rays = rendered.distorted_rays(k) if k else RAYS
+    poses = rendered.arc(8)
+    sticker = rendered.texture(7)[:90, :120].astype(np.uint8)
+    images = [rendered.render(p, rays) for p in poses]
+    for image in images:
+        image[40:130, 60:180] = sticker
+    frames = rendered.save(images, tmp_path / "in")
+    opaque = np.full((240, 320), 255, np.uint8)
+    opaque[40:130, 60:180] = 0
+    masks = {}
+    for i, frame in enumerate(frames):
+        masks[frame.name] = tmp_path / f"mask{i}.png"
+        Image.fromarray(opaque).save(masks[frame.name])
+    model = run_sfm(frames, tmp_path / "sfm", masks=masks, log=Log(quiet=True))
+    assert model.num_frames == 8
+    rotation_deg, centre_share = rendered.pose_errors(model.camera_from_world, np.array(poses))
+    assert rotation_deg < 1.0 and centre_share < 0.03
+    assert set(model.masks) == {f.name for f in frames}
+    for f, frame in enumerate(frames):
+        mask = np.asarray(Image.open(model.masks[frame.name])) > 0
+        shown = np.asarray(Image.open(model.image_paths[f]))
+        assert mask.shape == shown.shape[:2]
+        assert (
+            (model.image_paths[f] == frame.path)
+            == (k == 0.0)
+            == (model.masks[frame.name] == masks[frame.name])
+        )
+        x = np.c_[model.points[model.observations[f]], np.ones(len(model.observations[f]))]
+        x = (x @ model.camera_from_world[f].T)[:, :3]
+        c = model.cameras[f]
+        px = (x[:, :2] / x[:, 2:] * [c.fx, c.fy] + [c.cx, c.cy]).astype(int).clip(0, [319, 239])
+        assert mask[px[:, 1], px[:, 0]].mean() > 0.98
+        assert mask.mean() > 0.7 and not mask[85, 120]

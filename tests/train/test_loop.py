@@ -10,6 +10,7 @@ from deblurgs.log import Log
 from deblurgs.math.color import srgb_from_linear
 from deblurgs.math.lie import se3_exp
 from deblurgs.raster.api import render_exposure
+from deblurgs.render.render import reblurred_frame
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.shutter import sample_exposure
@@ -17,7 +18,14 @@ from deblurgs.scene.trajectory import Trajectory
 from deblurgs.scene.transform import Similarity
 from deblurgs.train import loop
 from deblurgs.train.checkpoint import load_scene, save_scene
-from deblurgs.train.data import TrainingSet, normalised, pyramid_level, training_camera
+from deblurgs.train.data import (
+    TrainingSet,
+    normalised,
+    pyramid_level,
+    reduced_mask,
+    training_camera,
+    without_masked,
+)
 from deblurgs.train.loop import count_views, train
 
 CAMERA = Camera(64, 48, 70.0, 70.0, 32.0, 24.0)
@@ -222,3 +230,60 @@ def test_straight_paths_cannot_fold() -> None:
     trajectory.straighten(0)
     assert torch.allclose(trajectory.knots[0, :, 0], torch.zeros(4), atol=1e-6)
     assert torch.allclose(trajectory.knots[0, :, 1], torch.tensor([-3.0, -1.0, 1.0, 3.0]), atol=1e-6)
+
+
+def test_a_reduced_mask_leaves_out_every_pixel_with_a_share_of_masked_ones() -> None:
+    g = torch.Generator().manual_seed(5)
+    mask = torch.ones(48, 64)
+    mask[11:30, 17:38] = 0
+    camera = CAMERA.resized(29, 23)
+    images = [torch.rand(48, 64, 3, generator=g) for _ in range(2)]
+    images[1] = torch.where(mask[..., None] > 0, images[0], images[1])
+    levels = [pyramid_level([image], [camera], [mask]) for image in images]
+    kept = reduced_mask(mask, 29, 23) > 0
+    assert torch.equal(levels[0].masks[0], kept.float())  # type: ignore[arg-type]
+    assert torch.equal(levels[0].images[0][kept], levels[1].images[0][kept])
+    assert 0.6 < kept.float().mean() < mask.mean()
+
+
+def test_what_is_stored_under_a_mask_never_reaches_the_scene(blurred: TrainingSet) -> None:
+    """Each frame shows one quarter; the rest has a colour of its own. Two frames know what is there."""
+    g = torch.Generator().manual_seed(6)
+    quarter = torch.arange(64).expand(48, -1) // 16
+    every: list[torch.Tensor | None] = [(quarter == f % 4).float() for f in range(NUM_FRAMES)]
+
+    def repainted(masks: list[torch.Tensor | None]) -> TrainingSet:
+        paint = [torch.rand(1, 1, 3, generator=g).expand(48, 64, 3) for _ in blurred.images]
+        dirty = [
+            torch.where(m[..., None] > 0, a, b)  # type: ignore[index]
+            for m, a, b in zip(every, blurred.images, paint, strict=True)
+        ]
+        images = [without_masked(a, m) for a, m in zip(dirty, masks, strict=True)]
+        return dataclasses.replace(blurred, images=images, masks=masks)
+
+    clean, again = (train(repainted(every), small(80), QUIET) for _ in range(2))
+    assert torch.equal(clean.gaussians.means, again.gaussians.means)
+    assert torch.equal(clean.gaussians.sh0, again.gaussians.sh0)
+    unmasked = train(repainted([None] * NUM_FRAMES), small(80), QUIET)
+
+    def error(scene: loop.TrainedScene) -> float:
+        differences = [
+            (reblurred_frame(scene, f, CAMERA, 5) - image).abs().mean()
+            for f, image in enumerate(blurred.images)
+        ]
+        return float(torch.stack(differences).mean())
+
+    assert error(clean) < 0.8 * error(unmasked)
+
+
+def test_a_request_to_stop_is_heard_before_the_next_step(blurred: TrainingSet) -> None:
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 30
+
+    scene = train(blurred, small(200), QUIET, stop=stop)
+    assert len(asked) < 35, "the second scale is not begun"
+    untouched = train(blurred, small(200), QUIET, stop=lambda: True)
+    assert not torch.equal(scene.gaussians.means, untouched.gaussians.means)

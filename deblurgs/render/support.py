@@ -41,14 +41,14 @@ class Exposures:
 
     cameras: F cameras whose pixels are the unit of everything here. poses [F,U,4,4]: camera_from_world along each
     exposure in order of u, U odd, so that the one in the middle is mid-exposure; equal shares of light. depths: F maps
-    [h,w] of camera z seen from mid-exposure. errors: F maps [h,w] of the squared difference between the photo and what
-    the model says it should show. A map may have any size: it covers its camera's picture.
+    [h,w] of camera z seen from mid-exposure. agreements: F maps [h,w] in [0,1], how well the model explains the photo
+    there. A map may have any size: it covers its camera's picture.
     """
 
     cameras: list[Camera]
     poses: Tensor
     depths: list[Tensor]
-    errors: list[Tensor]
+    agreements: list[Tensor]
 
     @property
     def num_frames(self) -> int:
@@ -60,15 +60,15 @@ class Support:
     """What the exposures know about each pixel of one frame, maps [h,w].
 
     own, total: share in [0,1] of the fine detail that this frame's exposure alone, and all exposures together, have
-    recorded. sharper: number of other photos that show the point less blurred. error: mean squared difference between
-    model and photos over all photos that show the point, weighted by how well they show it; the frame's own photo
-    counts fully, because it alone knows whether its own path is right.
+    recorded. sharper: number of other photos that show the point less blurred. agreement: that of the frame's own
+    photo, which alone knows whether its own path is right, times the mean of the others that show the point, weighted
+    by how well they show it. A mean of shares, so that one photo with a wrong pose does not condemn all others.
     """
 
     own: Tensor
     total: Tensor
     sharper: Tensor
-    error: Tensor
+    agreement: Tensor
 
 
 @torch.no_grad()
@@ -80,17 +80,19 @@ def frame_support(exposures: Exposures, frame: int) -> Support:
     own = _gain(own_blur)  # [L,D,P]
     own_spread = _spread(own_blur)
     total, sharper = own.clone(), own.new_zeros(height * width)
-    weight, error = torch.ones_like(sharper), exposures.errors[frame].flatten().clone()
+    weight = torch.full_like(sharper, 1e-6)  # no other photo shows it: nobody disagrees
+    others_agree = weight.clone()
     for other in _most_telling(exposures, frame):
-        seen, other_error = _look(exposures, other, points.world)
+        seen, agrees = _look(exposures, other, points.world)
         blur = _blur(exposures, frame, other, points)
         gain = _gain(blur) * seen
         total += gain
         sharper += seen * (_spread(blur) < own_spread)
         clear = gain.mean((0, 1))
         weight += clear
-        error += clear * other_error
-    maps = (_recovered(own), _recovered(total), sharper, error / weight)
+        others_agree += clear * agrees
+    agreement = exposures.agreements[frame].flatten() * others_agree / weight
+    maps = (_recovered(own), _recovered(total), sharper, agreement)
     return Support(*(m.reshape(height, width) for m in maps))
 
 
@@ -138,19 +140,19 @@ def _project(pose: Tensor, camera: Camera, world: Tensor) -> tuple[Tensor, Tenso
 
 
 def _look(exposures: Exposures, frame: int, world: Tensor) -> tuple[Tensor, Tensor]:
-    """Whether a photo shows the points [P,3] from mid-exposure (inside, at the depth of what it shows) [P]; its error
-    there [P]."""
+    """Whether a photo shows the points [P,3] from mid-exposure (inside, at the depth of what it shows) [P]; how
+    well the model explains it there [P]."""
     camera = exposures.cameras[frame]
     px, z = _project(exposures.poses[frame, exposures.poses.shape[1] // 2], camera, world)
     unit = px / torch.tensor([camera.width, camera.height]) * 2.0 - 1.0
-    maps = torch.stack([exposures.depths[frame], exposures.errors[frame]])[None]
-    depth, error = F.grid_sample(maps, unit[None, None], mode="nearest", align_corners=False)[0, :, 0]
+    maps = torch.stack([exposures.depths[frame], exposures.agreements[frame]])[None]
+    depth, agreement = F.grid_sample(maps, unit[None, None], mode="nearest", align_corners=False)[0, :, 0]
     inside = (unit.abs() < 1.0).all(-1) & (z > 0)
-    return inside & ((z - depth).abs() <= DEPTH_TOLERANCE * depth), error
+    return inside & ((z - depth).abs() <= DEPTH_TOLERANCE * depth), agreement
 
 
 def _blur(exposures: Exposures, frame: int, other: int, points: _Points) -> Tensor:
-    """Covariance (xx, xy, yy) [3,P] of the other photo's blur beyond one pixel of this frame, in this frame's pixels."""
+    """Covariance (xx, xy, yy) [3,P], in this frame's pixels, of the other photo's blur beyond one of those pixels."""
     camera, poses = exposures.cameras[other], exposures.poses[other]
     px, _ = _project(poses, camera, points.world)  # [U,P,2]
     away = px - px.mean(0)
@@ -160,7 +162,9 @@ def _blur(exposures: Exposures, frame: int, other: int, points: _Points) -> Tens
         return torch.stack([xx - _BOX_VARIANCE, xy, yy - _BOX_VARIANCE])
     middle = poses[poses.shape[0] // 2]
     at = px[poses.shape[0] // 2]
-    a, c = (_project(middle, camera, points.right)[0] - at).unbind(-1)  # J = [[a, b], [c, d]], other from frame
+    a, c = (_project(middle, camera, points.right)[0] - at).unbind(
+        -1
+    )  # J = [[a, b], [c, d]], other from frame
     b, d = (_project(middle, camera, points.below)[0] - at).unbind(-1)
     det = a * d - b * c
     # A mirrored or vanishing footprint means that the surface is seen from its edge or from behind.

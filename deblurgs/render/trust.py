@@ -3,9 +3,10 @@
 trust(pixel) = recovered(pixel) * agreement(pixel), and a frame's trust is the mean over its pixels.
 
 - recovered, from `support.py`: the share of fine detail that some exposure has recorded.
-- agreement = 1 / (1 + (r / TOLERATED_ERROR)^2), r the root mean squared difference (display values) between the
-  photos that show the point and what the model says they should show: 1 where the model explains them, 1/2 where it
-  is wrong by a clearly visible step.
+- agreement: how well the model explains the photos that show the point, 1 / (1 + (r / TOLERATED_ERROR)^2) with r the
+  root mean squared difference (display values) between a photo and its reblurred rendering there: 1 where they are
+  alike, 1/2 where they differ by a clearly visible step. The frame's own photo must agree, and so must the others, as
+  `support.py` weighs them.
 
 Both are shares, so trust falls when either does, and is high only when both are: detail that no photo holds is a guess
 however well the model fits, and so is a model that contradicts the photos, however sharp they are.
@@ -72,7 +73,7 @@ class FrameTrust:
 
 @dataclass(frozen=True)
 class TrustMaps:
-    """own + recovered = trust, maps [h,w] in [0,1] over one frame; grey [H,W]: the sharp frame they lie upon, encoded."""
+    """own + recovered = trust, maps [h,w] in [0,1]; grey [H,W]: the sharp frame that they lie upon, encoded."""
 
     own: Tensor
     recovered: Tensor
@@ -97,14 +98,15 @@ class TracedScene:
 def trace_scene(
     scene: TrainedScene, cameras: Sequence[Camera], observed: Callable[[int], Tensor]
 ) -> TracedScene:
-    """Depth, residual and path of every frame. cameras: of the input; observed(frame) -> [H,W,3] encoded, input size."""
+    """Depth, residual and path of every frame. cameras: of the input; observed(frame) -> its photo [H,W,3], encoded."""
     u = (torch.arange(PATH_SAMPLES) + 0.5) / PATH_SAMPLES
     num_frames = scene.trajectory.num_frames
     poses = scene.trajectory(torch.arange(num_frames), u)
     working = [scaled(c, min(1.0, WORKING_SIDE_PX / max(c.width, c.height))) for c in scene.training_cameras]
     views = scene.num_views(working)
     depths: list[Tensor] = []
-    errors: list[Tensor] = []
+    agreements: list[Tensor] = []
+    residuals: list[float] = []
     grey: list[Tensor] = []
     for f, camera in enumerate(working):
         g = scene.gaussians
@@ -113,23 +115,29 @@ def trace_scene(
             antialiased=scene.config.antialiased,
         )  # fmt: skip
         photo = pyramid_level([observed(f)], [camera]).images[0]
-        error = (reblurred_frame(scene, f, camera, views[f]) - photo).square().mean(-1)
+        squared = (reblurred_frame(scene, f, camera, views[f]) - photo).square().mean(-1)
         depths.append(filled_depth(_halved(rendered.depth), _halved(rendered.alpha)))
-        errors.append(_halved(error))
+        agreements.append(agreement(_halved(squared)))
+        residuals.append(float(squared.mean().sqrt()))
         grey.append(rendered.image.clamp(0.0, 1.0).mean(-1))
     ends = scene.trajectory(torch.arange(num_frames), torch.linspace(0.0, 1.0, PATH_SAMPLES))
     return TracedScene(
-        Exposures(scene.training_cameras, poses, depths, errors),
+        Exposures(scene.training_cameras, poses, depths, agreements),
         grey,
-        [float(e.mean().sqrt()) for e in errors],
+        residuals,
         path_length_px(ends, list(cameras), scene.depths).tolist(),
     )
 
 
+def agreement(squared: Tensor) -> Tensor:
+    """Squared differences in display values, any shape -> shares in (0,1]."""
+    return 1.0 / (1.0 + squared / TOLERATED_ERROR**2)
+
+
 def trust_maps(support: Support, grey: Tensor) -> TrustMaps:
     """Shares that are both recorded and agreed upon."""
-    agreement = 1.0 / (1.0 + support.error / TOLERATED_ERROR**2)
-    return TrustMaps(support.own * agreement, (support.total - support.own) * agreement, grey)
+    agreed = support.agreement
+    return TrustMaps(support.own * agreed, (support.total - support.own) * agreed, grey)
 
 
 def judge_frame(traced: TracedScene, frame: int, name: str) -> tuple[FrameTrust, TrustMaps]:
@@ -159,9 +167,9 @@ def filled_depth(depth: Tensor, alpha: Tensor) -> Tensor:
     there; the nearest opaque neighbourhood tells how far away it most likely is. All empty: depth 1.
     """
     if min(depth.shape) < 2:
-        return torch.where(
-            alpha.mean() > 1e-3, depth.mean() / alpha.mean().clamp_min(1e-3), 1.0
-        ).expand_as(depth)
+        return torch.where(alpha.mean() > 1e-3, depth.mean() / alpha.mean().clamp_min(1e-3), 1.0).expand_as(
+            depth
+        )
     coarse = filled_depth(_halved(depth), _halved(alpha))
     behind = F.interpolate(coarse[None, None], depth.shape, mode="bilinear", align_corners=False)[0, 0]
     return depth + (1.0 - alpha).clamp_min(0.0) * behind

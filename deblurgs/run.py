@@ -109,6 +109,14 @@ class RunFolder:
         return self.path / "renders" / "reblur"
 
     @property
+    def support(self) -> Path:
+        return self.path / "renders" / "support"
+
+    @property
+    def trust_json(self) -> Path:
+        return self.path / "trust.json"
+
+    @property
     def export(self) -> Path:
         return self.path / "export"
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from deblurgs.capture.dataset import Capture
     from deblurgs.evaluate.protocol import Method, Row
+    from deblurgs.render.trust import FrameTrust
     from deblurgs.scene.transform import Similarity
     from deblurgs.sfm.model import SparseModel
     from deblurgs.train.data import TrainingSet
@@ -206,7 +207,8 @@ def render(run: RunFolder, log: Log, *, overwrite: bool = False) -> None:
         scene, names, _ = load_scene(source)
         _write_frames(run, scene, names, load_model(run.sfm), load_capture(run.path), log)
 
-    run.stage("render", {}, pictures, outputs=[run.sharp, run.renders / "compare.jpg"], overwrite=overwrite)
+    outputs = [run.sharp, run.renders / "compare.jpg", run.trust_json]
+    run.stage("render", {}, pictures, outputs=outputs, overwrite=overwrite)
 
     def files() -> None:
         scene, names, scene_from_sfm = load_scene(source)
@@ -250,9 +252,39 @@ def _write_frames(
     compare_sheet(run.renders / "compare.jpg", rows)
     for name, reason in model.failed:
         log.warn(f"{name} has no sharp frame: {reason}")
+    _self_check(run, scene, names, model, log)
     if capture.kind == "video":
         times = {frame.name: frame.time_s for frame in capture.frames}
         _write_video(run, stems, [times.get(name) for name in names], capture.fps or 30.0, log)
+
+
+def _self_check(
+    run: RunFolder, scene: "TrainedScene", names: list[str], model: "SparseModel", log: Log
+) -> "list[FrameTrust]":
+    """How far each sharp frame can be trusted: trust.json, renders/support and a line per problem."""
+    from deblurgs.capture.image import read_rgb, write_png
+    from deblurgs.files import write_json_atomic
+    from deblurgs.render import trust_report
+    from deblurgs.render.trust import judge_frame, trace_scene
+    from deblurgs.train.data import as_tensor
+
+    run.support.mkdir(parents=True, exist_ok=True)
+    for old in run.support.glob("*.png"):
+        old.unlink()
+    traced = trace_scene(scene, model.cameras, lambda f: as_tensor(read_rgb(model.image_paths[f])))
+    verdicts: list[FrameTrust] = []
+    with log.progress("self-check", len(names)) as ticker:
+        for f, stem in enumerate(unique_stems(names)):
+            verdict, maps = judge_frame(traced, f, names[f])
+            verdicts.append(verdict)
+            write_png(run.support / f"{stem}.png", trust_report.support_picture(maps).numpy())
+            ticker.update(f + 1)
+    write_json_atomic(run.trust_json, trust_report.as_json(verdicts))
+    for verdict in verdicts:
+        if not verdict.reliable:
+            log.warn(trust_report.problem_line(verdict))
+    log.info(trust_report.summary_line(verdicts))
+    return verdicts
 
 
 def _write_video(run: RunFolder, stems: list[str], times_s: list[float | None], fps: float, log: Log) -> None:

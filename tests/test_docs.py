@@ -12,6 +12,18 @@ from deblurgs.train.data import TrainingSet
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def test_every_field_and_word_of_the_self_check_is_documented() -> None:
+    from deblurgs.render.trust import REASONS, FrameTrust
+    from deblurgs.render.trust_report import as_json
+
+    result = as_json([FrameTrust("a.png", 0.9, 0.4, 0.5, 0.1, 0.9, 0.01, 3.0, 2.0, ())])
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    section = text.partition("## trust.json")[2].partition("\n## ")[0]
+    documented = set(re.findall(r"`([a-z_]+)`", section))
+    written = {*result, *result["frames"][0], *REASONS}
+    assert written <= documented, f"undocumented: {sorted(written - documented)}"
+
+
 def test_every_field_of_the_evaluation_result_is_documented() -> None:
     import torch
 

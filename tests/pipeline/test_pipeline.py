@@ -61,6 +61,19 @@ def test_sixty_steps_already_look_like_the_frames(desk: Path) -> None:
         assert min(distance, key=lambda s: distance[s]) == stem
 
 
+def test_the_self_check_judges_every_frame(desk: Path) -> None:
+    sharp = sorted(p.name for p in (desk / "renders" / "sharp").glob("*.png"))
+    assert sorted(p.name for p in (desk / "renders" / "support").glob("*.png")) == sharp
+    result = json.loads((desk / "trust.json").read_text())
+    assert len(result["frames"]) == len(sharp)
+    for frame in result["frames"]:
+        assert 0.0 <= frame["trust"] <= frame["support"] <= 1.0
+        assert frame["reliable"] == (not frame["reasons"]) and frame["residual"] > 0 and frame["path_px"] > 0
+    assert result["num_reliable"] == sum(f["reliable"] for f in result["frames"])
+    picture = iio.imread(desk / "renders" / "support" / sharp[0])
+    assert max(picture.shape[:2]) <= 320 and picture.shape[2] == 3
+
+
 def test_splats_and_trajectories_live_in_the_sfm_world(desk: Path) -> None:
     from deblurgs.sfm.model import load_model
 

@@ -7,8 +7,11 @@ integral equations of the first kind", Amer. J. Math. 73, 1951):
 
     detail <- detail + K^T (observed - reblur - K detail),     K = mean over the exposure along each pixel's path.
 
-For an exposure without motion K is the identity and the result is the observed frame itself: no frame comes back softer
-than it came in. Of smeared detail only what the blur let through returns; few steps keep noise from being amplified.
+For an exposure without motion K is the identity and the result is the observed frame itself: no frame comes back
+softer than it came in. Of smeared detail only what the blur let through returns; few steps keep noise from being amplified.
+
+Where a path was estimated too short the photo is softer than its reblur, and the difference would carry that softness
+into the sharp frame. Such a difference is a negative multiple of the reblur's own fine structure; that part is left out.
 """
 
 import torch
@@ -19,6 +22,10 @@ from deblurgs.scene.camera import Camera
 from deblurgs.train.model import AnyTrajectory
 
 STEPS = 4
+FINE_PX = 5
+"""Fine structure is what a mean over this many pixels, taken twice, removes."""
+WINDOW_PX = 15
+"""How much softer the photo is than its reblur is decided within windows of this size."""
 
 
 @torch.no_grad()
@@ -52,12 +59,25 @@ def pixel_paths(
 @torch.no_grad()
 def add_detail(sharp: Tensor, reblur: Tensor, observed: Tensor, offsets: Tensor) -> Tensor:
     """sharp, reblur, observed [H,W,3] encoded sRGB in [0,1], offsets [V,H,W,2] -> [H,W,3] in [0,1]."""
-    lacking = observed - reblur
+    lacking = without_softening(observed - reblur, reblur)
     detail = torch.zeros_like(sharp)
     for _ in range(STEPS):
         unexplained = lacking - along_paths(detail, -offsets) if detail.any() else lacking
         detail = detail + along_paths(unexplained, offsets)
     return (sharp + detail).clamp(0.0, 1.0)
+
+
+def without_softening(difference: Tensor, reblur: Tensor) -> Tensor:
+    """The difference [H,W,3] less the part in which the photo merely lacks fine structure that the reblur has."""
+    fine = reblur - _mean(_mean(reblur, FINE_PX), FINE_PX)
+    along = _mean((difference * fine).sum(-1, keepdim=True), WINDOW_PX)
+    power = _mean(fine.square().sum(-1, keepdim=True), WINDOW_PX)
+    return difference - (along / (power + 1e-5)).clamp(-1.0, 0.0) * fine
+
+
+def _mean(image: Tensor, side: int) -> Tensor:
+    planes = image.permute(2, 0, 1)[None]
+    return F.avg_pool2d(planes, side, 1, side // 2, count_include_pad=False)[0].permute(1, 2, 0)
 
 
 def along_paths(image: Tensor, offsets: Tensor) -> Tensor:

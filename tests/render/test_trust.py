@@ -25,6 +25,7 @@ from deblurgs.render.trust import (
 )
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
+from deblurgs.scene.photometry import Photometry
 from deblurgs.scene.trajectory import Trajectory
 from deblurgs.train.loop import TrainedScene
 
@@ -56,7 +57,15 @@ def trained(lengths_px: list[float]) -> TrainedScene:
         for f, px in enumerate(lengths_px):
             trajectory.knots[f, :, 0] = torch.tensor([-0.5, 0.5]) * px * 2.0 / CAMERA.fx
     cameras = [CAMERA] * len(lengths_px)
-    return TrainedScene(wall(), trajectory, cameras, torch.full((len(lengths_px),), 2.0), TrainConfig(), 0.0)
+    return TrainedScene(
+        wall(),
+        trajectory,
+        Photometry(len(lengths_px)),
+        cameras,
+        torch.full((len(lengths_px),), 2.0),
+        TrainConfig(),
+        0.0,
+    )
 
 
 def judged(scene: TrainedScene, photos: list[torch.Tensor]) -> list[FrameTrust]:

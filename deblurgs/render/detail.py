@@ -8,10 +8,11 @@ integral equations of the first kind", Amer. J. Math. 73, 1951):
     detail <- detail + K^T (observed - reblur - K detail),     K = mean over the exposure along each pixel's path.
 
 For an exposure without motion K is the identity and the result is the observed frame itself: no frame comes back
-softer than it came in. Of smeared detail only what the blur let through returns; few steps keep noise from being amplified.
+softer than it came in. Of smeared detail only what the blur let through returns; few steps keep noise from being
+amplified.
 
 Where a path was estimated too short the photo is softer than its reblur, and the difference would carry that softness
-into the sharp frame. Such a difference is a negative multiple of the reblur's own fine structure; that part is left out.
+into the sharp frame. Such a difference is a negative multiple of the reblur's own fine structure, which is left out.
 """
 
 import torch

@@ -41,7 +41,9 @@ def test_a_still_frame_comes_back_as_it_was() -> None:
     model = without_fine_structure(observed)
     offsets = pixel_paths(moving(0.0), 0, CAMERA, torch.ones(60, 100), 3)
     assert (model - observed).abs().mean() > 0.1
-    assert (add_detail(model, model, observed, offsets) - observed).abs().mean() < 1e-3
+    assert (add_detail(model, model, observed, offsets) - observed).abs().mean() < 0.02 * (
+        model - observed
+    ).abs().mean()
 
 
 def test_detail_missing_from_the_model_returns_through_the_blur() -> None:

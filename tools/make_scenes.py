@@ -24,20 +24,30 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path, int]:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--scene", choices=NAMES, required=True)
-    parser.add_argument("--seed", type=int, required=True, help="the same seed and options give the same files")
+    parser.add_argument(
+        "--seed", type=int, required=True, help="the same seed and options give the same files"
+    )
     parser.add_argument("--output", type=Path, required=True, help="a folder that does not exist yet")
     parser.add_argument("--size", default="360x240", help="width x height in pixels (default %(default)s)")
     parser.add_argument("--views", type=int, default=20, help="blurred frames (default %(default)s)")
-    parser.add_argument("--test-views", type=int, default=4, help="held-out sharp views (default %(default)s)")
+    parser.add_argument(
+        "--test-views", type=int, default=4, help="held-out sharp views (default %(default)s)"
+    )
     parser.add_argument("--samples", type=int, default=48, help="light paths per pixel (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="processor threads (default %(default)s)")
 
     blur = parser.add_argument_group("blur")
     blur.add_argument("--path-px", type=float, default=8.0, help="median length of the blur path (default 8)")
-    blur.add_argument("--video", action="store_true", help="one continuous hand-held clip instead of single photos")
+    blur.add_argument(
+        "--video", action="store_true", help="one continuous hand-held clip instead of single photos"
+    )
     blur.add_argument("--fps", type=float, default=10.0, help="of the clip (default 10)")
-    blur.add_argument("--duty", type=float, default=0.6, help="exposure / frame interval of the clip (default 0.6)")
-    blur.add_argument("--sweep", type=float, default=1.0, help="share of the arc that the clip covers (default 1)")
+    blur.add_argument(
+        "--duty", type=float, default=0.6, help="exposure / frame interval of the clip (default 0.6)"
+    )
+    blur.add_argument(
+        "--sweep", type=float, default=1.0, help="share of the arc that the clip covers (default 1)"
+    )
     blur.add_argument("--exposure-s", type=float, default=0.1, help="of single photos (default 0.1)")
     blur.add_argument(
         "--readout", default="0", metavar="SHARE|TIMEs",
@@ -45,12 +55,22 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path, int]:
     )  # fmt: skip
 
     camera = parser.add_argument_group("camera")
-    camera.add_argument("--exposure-ev", type=float, default=0.0, help="spread of auto-exposure, stops (default 0)")
-    camera.add_argument("--balance-ev", type=float, default=0.0, help="spread of white balance, stops (default 0)")
-    camera.add_argument("--full-well", type=float, default=0.0, help="electrons at white; 0: no noise (default)")
-    camera.add_argument("--read-noise", type=float, default=0.0, help="electrons, with --full-well (default 0)")
+    camera.add_argument(
+        "--exposure-ev", type=float, default=0.0, help="spread of auto-exposure, stops (default 0)"
+    )
+    camera.add_argument(
+        "--balance-ev", type=float, default=0.0, help="spread of white balance, stops (default 0)"
+    )
+    camera.add_argument(
+        "--full-well", type=float, default=0.0, help="electrons at white; 0: no noise (default)"
+    )
+    camera.add_argument(
+        "--read-noise", type=float, default=0.0, help="electrons, with --full-well (default 0)"
+    )
     camera.add_argument("--response", choices=sensor.RESPONSES, default="srgb")
-    camera.add_argument("--jpeg", type=int, metavar="QUALITY", help="write JPEG of this quality instead of PNG")
+    camera.add_argument(
+        "--jpeg", type=int, metavar="QUALITY", help="write JPEG of this quality instead of PNG"
+    )
     given = parser.parse_args(arguments)
 
     try:
@@ -69,7 +89,9 @@ def parse(arguments: list[str] | None = None) -> tuple[Settings, Path, int]:
         else:
             readout_s = float(given.readout) / given.fps
             if readout_s and not given.video:
-                parser.error("--readout of single photos needs seconds, e.g. 0.02s: they have no frame interval")
+                parser.error(
+                    "--readout of single photos needs seconds, e.g. 0.02s: they have no frame interval"
+                )
     except ValueError:
         parser.error(f"--readout {given.readout}: expected a share (0.5) or seconds (0.02s)")
     settings = Settings(

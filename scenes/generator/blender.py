@@ -62,7 +62,12 @@ class Studio:
     # Materials
 
     def material(
-        self, texture: NDArray[np.uint8], *, metres: float | None = None, projection: str = "BOX", gloss: float = 0.0
+        self,
+        texture: NDArray[np.uint8],
+        *,
+        metres: float | None = None,
+        projection: str = "BOX",
+        gloss: float = 0.0,
     ) -> "bpy.types.Material":
         """A matt surface with a texture (sRGB [H,W,3]).
 
@@ -107,7 +112,11 @@ class Studio:
             nodes.new(f"ShaderNode{kind}") for kind in ("NewGeometry", "VectorMath", "Math")
         )
         upward.operation = "DOT_PRODUCT"
-        upward.inputs[1].default_value = (0.15, -0.25, 0.6)  # the open side of the room is brighter than its back
+        upward.inputs[1].default_value = (
+            0.15,
+            -0.25,
+            0.6,
+        )  # the open side of the room is brighter than its back
         share.operation = "MULTIPLY_ADD"
         share.inputs[1].default_value, share.inputs[2].default_value = (
             0.5 * self.sky_strength,
@@ -151,7 +160,9 @@ class Studio:
             if upright
             else [(-w, -h / 2, 0), (w, -h / 2, 0), (w, h / 2, 0), (-w, h / 2, 0)]
         )
-        made = self.mesh(material, corners, [(0, 1, 2, 3)], at, (-np.deg2rad(lean_deg), 0.0, np.deg2rad(turn_deg)))
+        made = self.mesh(
+            material, corners, [(0, 1, 2, 3)], at, (-np.deg2rad(lean_deg), 0.0, np.deg2rad(turn_deg))
+        )
         layer = made.data.uv_layers.new(name="sheet")
         layer.data.foreach_set("uv", [0.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
         return made
@@ -213,9 +224,13 @@ class Studio:
             bend = np.array([*out, 0.0]) * lean * tall * rng.uniform(0.2, 1.0)
             start = len(corners)
             for share, thick in ((0.0, 0.7), (0.45, 1.0), (0.8, 0.6), (1.0, 0.05)):
-                spine = root + bend * share**2 + np.array([0.0, 0.0, tall * share * (1 - 0.25 * lean * share)])
+                spine = (
+                    root + bend * share**2 + np.array([0.0, 0.0, tall * share * (1 - 0.25 * lean * share)])
+                )
                 corners += [tuple(spine - thick * side), tuple(spine + thick * side)]
-            faces += [(start + 2 * i, start + 2 * i + 1, start + 2 * i + 3, start + 2 * i + 2) for i in range(3)]
+            faces += [
+                (start + 2 * i, start + 2 * i + 1, start + 2 * i + 3, start + 2 * i + 2) for i in range(3)
+            ]
         return self.mesh(material, corners, faces, at)
 
     def mesh(
@@ -244,7 +259,9 @@ class Studio:
                     ((j + 0.5) / rows - 0.5) * self.height / focal,
                     1.0,
                 ])  # fmt: skip
-                hit, place, *_ = self.scene.ray_cast(graph, pose[:3, 3].tolist(), (pose[:3, :3] @ ray).tolist())
+                hit, place, *_ = self.scene.ray_cast(
+                    graph, pose[:3, 3].tolist(), (pose[:3, :3] @ ray).tolist()
+                )
                 if hit:
                     found.append(tuple(place))
         if not found:
@@ -315,7 +332,9 @@ class Studio:
         cycles.device = "CPU"
         cycles.samples = samples
         cycles.use_adaptive_sampling = False
-        cycles.use_denoising = False  # a denoiser removes or invents exactly the detail that is to be measured
+        cycles.use_denoising = (
+            False  # a denoiser removes or invents exactly the detail that is to be measured
+        )
         cycles.max_bounces = cycles.diffuse_bounces = cycles.glossy_bounces = 0
         cycles.transmission_bounces = cycles.transparent_max_bounces = 0
         cycles.caustics_reflective = cycles.caustics_refractive = False

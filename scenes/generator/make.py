@@ -65,7 +65,9 @@ def make_capture(settings: Settings, output: Path, threads: int, say: Callable[[
         layout.build(studio, scene_rng)
         shots = _plan(settings, layout.STAND, focal_px, studio.points_seen, path_rng)
         smooth = settings.video is not None
-        gains = sensor.frame_gains(settings.views, settings.exposure_ev, settings.balance_ev, smooth, gain_rng)
+        gains = sensor.frame_gains(
+            settings.views, settings.exposure_ev, settings.balance_ev, smooth, gain_rng
+        )
         shutil.rmtree(partial, ignore_errors=True)
         for folder in ("images", "sharp", "test"):
             (partial / folder).mkdir(parents=True)
@@ -101,7 +103,9 @@ def _plan(
     counts = (settings.views, settings.test_views)
     if settings.video is None:
         return plan.plan_burst(stand, *counts, shutter, settings.path_px, focal_px, points_at, rng)
-    return plan.plan_video(stand, *counts, shutter, settings.video, settings.path_px, focal_px, points_at, rng)
+    return plan.plan_video(
+        stand, *counts, shutter, settings.video, settings.path_px, focal_px, points_at, rng
+    )
 
 
 def _exposure_scale(light: NDArray[np.float64]) -> float:

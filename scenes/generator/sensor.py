@@ -33,7 +33,9 @@ class Noise:
         return electrons / self.full_well_e
 
 
-def frame_gains(count: int, exposure_ev: float, balance_ev: float, smooth: bool, rng: np.random.Generator) -> Floats:
+def frame_gains(
+    count: int, exposure_ev: float, balance_ev: float, smooth: bool, rng: np.random.Generator
+) -> Floats:
     """Factors [count,3] on red, green, blue of each frame: auto-exposure times white balance.
 
     exposure_ev, balance_ev: standard deviations in stops of the common factor and of each channel's. smooth: drift

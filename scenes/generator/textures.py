@@ -31,7 +31,9 @@ def picture(name: str) -> Pixels:
         return np.asarray(image)
 
 
-def colour(rng: Rng, saturation: tuple[float, float] = (0.35, 0.8), value: tuple[float, float] = (0.4, 0.85)) -> NDArray:
+def colour(
+    rng: Rng, saturation: tuple[float, float] = (0.35, 0.8), value: tuple[float, float] = (0.4, 0.85)
+) -> NDArray:
     """A random sRGB colour [3] in [0,1]."""
     return np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(*value)))
 
@@ -59,14 +61,18 @@ def plaster(rng: Rng, base: NDArray | None = None, size: int = 512) -> Pixels:
 
 def wood(rng: Rng, size: int = 512) -> Pixels:
     """Planks along x: rings warped by noise, fine fibres, darker joints."""
-    base = np.array(colorsys.hsv_to_rgb(rng.uniform(0.05, 0.1), rng.uniform(0.4, 0.65), rng.uniform(0.5, 0.8)))
+    base = np.array(
+        colorsys.hsv_to_rgb(rng.uniform(0.05, 0.1), rng.uniform(0.4, 0.65), rng.uniform(0.5, 0.8))
+    )
     y = np.arange(size)[:, None] / size
     warp = fractal(size, rng, 1.3, (6.0, 1.0))
     rings = 0.5 + 0.5 * np.sin(2 * np.pi * (9 * y + 5 * warp))
     fibres = fractal(size, rng, 0.4, (20.0, 1.0))
     plank = (np.floor(4 * y) * 37 % 5) / 5
     joint = np.where((4 * y) % 1.0 < 0.02, 0.45, 1.0)
-    return _bytes(base * ((0.62 + 0.3 * rings * warp + 0.4 * (fibres - 0.5) + 0.14 * plank) * joint)[..., None])
+    return _bytes(
+        base * ((0.62 + 0.3 * rings * warp + 0.4 * (fibres - 0.5) + 0.14 * plank) * joint)[..., None]
+    )
 
 
 def cloth(rng: Rng, size: int = 256) -> Pixels:
@@ -97,16 +103,22 @@ def stone(rng: Rng, size: int = 256) -> Pixels:
 
 def foliage(rng: Rng, size: int = 256) -> Pixels:
     """Greens and some yellow, streaked along y."""
-    green = np.array(colorsys.hsv_to_rgb(rng.uniform(0.2, 0.36), rng.uniform(0.5, 0.8), rng.uniform(0.45, 0.7)))
+    green = np.array(
+        colorsys.hsv_to_rgb(rng.uniform(0.2, 0.36), rng.uniform(0.5, 0.8), rng.uniform(0.45, 0.7))
+    )
     yellow = np.array([0.75, 0.7, 0.3])
     mix = fractal(size, rng, 0.8, (1.0, 4.0))[..., None] ** 2
-    return _bytes((green * (1 - mix) + yellow * mix) * (0.6 + 0.7 * fractal(size, rng, 0.5, (1.0, 6.0)))[..., None])
+    return _bytes(
+        (green * (1 - mix) + yellow * mix) * (0.6 + 0.7 * fractal(size, rng, 0.5, (1.0, 6.0)))[..., None]
+    )
 
 
 def print_(rng: Rng, size: int = 256) -> Pixels:
     """A printed cover: bands, a block, and lines of letter-like marks. Its detail reaches from the sheet to a pixel."""
     paper = colour(rng, (0.1, 0.8), (0.5, 0.95))
-    ink = colour(rng, (0.2, 0.9), (0.05, 0.3)) if paper.mean() > 0.45 else colour(rng, (0.0, 0.3), (0.85, 1.0))
+    ink = (
+        colour(rng, (0.2, 0.9), (0.05, 0.3)) if paper.mean() > 0.45 else colour(rng, (0.0, 0.3), (0.85, 1.0))
+    )
     accent = colour(rng)
     image = np.ones((size, size, 3)) * paper
     top = int(rng.uniform(0.05, 0.2) * size)

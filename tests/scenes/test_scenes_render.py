@@ -14,7 +14,9 @@ from scenes.generator.make import Settings, make_capture
 from scenes.generator.plan import Video
 from scenes.generator.shutter import Shutter, row_weights
 
-pytest.importorskip("bpy", reason="Blender's Python module is not installed (extra `scenes`, Python 3.11 only)")
+pytest.importorskip(
+    "bpy", reason="Blender's Python module is not installed (extra `scenes`, Python 3.11 only)"
+)
 pytestmark = pytest.mark.slow
 
 WIDTH, HEIGHT, FOCAL = 72, 48, 75.0
@@ -40,7 +42,9 @@ def test_blur_and_rolling_shutter_are_means_of_sharp_renders() -> None:
     try:
         cover = studio.material(textures.print_(np.random.default_rng(1)), projection="UV")
         studio.sheet(cover, (3.0, 2.4), (0.0, 0.3, -0.6), upright=True)
-        studio.box(studio.material(textures.cloth(np.random.default_rng(2))), (0.3, 0.3, 0.5), (0.2, 0, 0.3), 20)
+        studio.box(
+            studio.material(textures.cloth(np.random.default_rng(2))), (0.3, 0.3, 0.5), (0.2, 0, 0.3), 20
+        )
         path = turning(33)
         blurred, rolling = studio.render(path, 1), studio.render(path, 2, row_share=0.25)
         studio.scene.cycles.samples = 8

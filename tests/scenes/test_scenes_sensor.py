@@ -24,7 +24,9 @@ def test_row_weights_are_the_overlap_of_each_row_with_each_pose() -> None:
     assert np.allclose(weights.sum(axis=1), 1.0)
     times = Shutter(0.02, 0.06).open_times(0.0, 801)
     assert np.allclose(weights @ times, Shutter(0.02, 0.06).row_shift_s(8), atol=1e-5)
-    assert np.allclose((weights > 0).mean(axis=1), 0.25, atol=0.01), "each row is open for a quarter of the time"
+    assert np.allclose((weights > 0).mean(axis=1), 0.25, atol=0.01), (
+        "each row is open for a quarter of the time"
+    )
     everywhere = row_weights(Shutter(0.02), height=8, count=5)
     assert np.allclose(everywhere, everywhere[0])
 
@@ -69,10 +71,8 @@ def test_the_srgb_response_is_the_standard_one() -> None:
 
 
 def test_procedural_textures_have_detail_and_follow_the_seed() -> None:
-    makers = (
-        textures.plaster, textures.wood, textures.cloth, textures.terrazzo, textures.stone, textures.foliage, textures.print_,
-    )  # fmt: skip
-    for make in makers:
+    names = ("plaster", "wood", "cloth", "terrazzo", "stone", "foliage", "print_")
+    for make in (getattr(textures, name) for name in names):
         image = make(np.random.default_rng(7))
         assert image.dtype == np.uint8 and image.ndim == 3
         fine = np.abs(np.diff(image.astype(int), axis=1)).mean()
@@ -85,7 +85,9 @@ def test_cameras_json_holds_the_truth(tmp_path: Path) -> None:
     mid = np.eye(4)
     path = np.tile(mid, (33, 1, 1))
     plan = Plan(
-        [View("000", "train", mid, path, path, 0.05, 6.0), View("001", "test", mid)], Shutter(0.06, 0.05), 0.01
+        [View("000", "train", mid, path, path, 0.05, 6.0), View("001", "test", mid)],
+        Shutter(0.06, 0.05),
+        0.01,
     )
     gains = np.array([[1.1, 1.0, 0.9]])
     value = manifest.as_json(plan, 64, 48, 67.2, gains, Noise(900.0, 2.0), ".jpg", {"seed": 3})
@@ -102,18 +104,25 @@ def test_cameras_json_holds_the_truth(tmp_path: Path) -> None:
 
 
 def test_options_of_the_tool() -> None:
-    settings, output, _ = parse(
-        "--scene yard --seed 4 --output x --size 64x48 --video --fps 20 --duty 0.4 --readout 0.5".split()
-    )
+    clip = ["--video", "--fps", "20", "--duty", "0.4", "--readout", "0.5"]
+    settings, output, _ = parse(["--scene", "yard", "--seed", "4", "--output", "x", "--size", "64x48", *clip])
     assert output == Path("x") and settings.size == (64, 48)
     assert settings.exposure_s == pytest.approx(0.02) and settings.readout_s == pytest.approx(0.025)
-    settings, *_ = parse("--scene desk --seed 4 --output x --readout 0.03s".split())
+    settings, *_ = parse(["--scene", "desk", "--seed", "4", "--output", "x", "--readout", "0.03s"])
     assert settings.readout_s == pytest.approx(0.03) and settings.video is None
 
 
 @pytest.mark.parametrize(
     "wrong",
-    ["--readout 0.5", "--readout fast", "--size 64", "--video --duty 1.5", "--jpeg 0", "--views 2", "--scene attic"],
+    [
+        "--readout 0.5",
+        "--readout fast",
+        "--size 64",
+        "--video --duty 1.5",
+        "--jpeg 0",
+        "--views 2",
+        "--scene attic",
+    ],
 )
 def test_wrong_options_are_refused(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:

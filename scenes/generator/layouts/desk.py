@@ -21,14 +21,20 @@ def build(studio: Studio, rng: np.random.Generator) -> None:
         width, height = rng.uniform(0.28, 0.42), rng.uniform(0.26, 0.36)
         z = rng.uniform(0.32, 0.44)
         studio.box(frame, (width + 0.05, 0.03, height + 0.05), (x, 0.62, z - 0.025))
-        studio.sheet(studio.material(tx.picture(name), projection="UV"), (width, height), (x, 0.6, z), upright=True)
+        studio.sheet(
+            studio.material(tx.picture(name), projection="UV"), (width, height), (x, 0.6, z), upright=True
+        )
     book_row(studio, rng, (-0.72, 0.42, 0.0), 9)
     book_stack(studio, rng, (0.5, 0.3, 0.0), 5)
     mug(studio, rng, (0.42, -0.06, 0.0))
     globe = studio.material(tx.terrazzo(rng, 512), projection="SPHERE", gloss=0.3)
-    profile = [(0.115 * np.sin(a), 0.115 * (1 - np.cos(a)) + 0.05) for a in np.linspace(0.02, np.pi - 0.02, 24)]
+    profile = [
+        (0.115 * np.sin(a), 0.115 * (1 - np.cos(a)) + 0.05) for a in np.linspace(0.02, np.pi - 0.02, 24)
+    ]
     studio.lathe(globe, profile, (-0.1, 0.28, 0.0))
-    studio.lathe(frame, [(0.001, 0.0), (0.07, 0.0), (0.06, 0.015), (0.012, 0.03), (0.012, 0.06)], (-0.1, 0.28, 0.0))
+    studio.lathe(
+        frame, [(0.001, 0.0), (0.07, 0.0), (0.06, 0.015), (0.012, 0.03), (0.012, 0.06)], (-0.1, 0.28, 0.0)
+    )
     plant(studio, rng, (0.2, 0.42, 0.0), 0.3)
     for x, y, name in ((-0.3, -0.16, "page"), (0.12, -0.26, "text")):
         sheet = studio.material(tx.picture(name), projection="UV")

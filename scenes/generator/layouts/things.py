@@ -33,7 +33,15 @@ def book_stack(studio: Studio, rng: Rng, at: Sequence[float], count: int) -> Non
 
 def mug(studio: Studio, rng: Rng, at: Sequence[float]) -> None:
     glaze = studio.material(tx.print_(rng, 256), projection="TUBE", gloss=0.5)
-    profile = [(0.001, 0.0), (0.04, 0.0), (0.043, 0.01), (0.043, 0.1), (0.039, 0.1), (0.037, 0.015), (0.001, 0.012)]
+    profile = [
+        (0.001, 0.0),
+        (0.04, 0.0),
+        (0.043, 0.01),
+        (0.043, 0.1),
+        (0.039, 0.1),
+        (0.037, 0.015),
+        (0.001, 0.012),
+    ]
     studio.lathe(glaze, profile, at, rng.uniform(0, 360))
 
 
@@ -50,7 +58,9 @@ def plant(studio: Studio, rng: Rng, at: Sequence[float], height: float) -> None:
     """A pot with leaves."""
     pot = studio.material(tx.terrazzo(rng), projection="TUBE")
     r, h = 0.22 * height, 0.32 * height
-    studio.lathe(pot, [(0.001, 0.0), (0.75 * r, 0.0), (r, h), (0.9 * r, h), (0.85 * r, 0.9 * h), (0.001, 0.9 * h)], at)
+    studio.lathe(
+        pot, [(0.001, 0.0), (0.75 * r, 0.0), (r, h), (0.9 * r, h), (0.85 * r, 0.9 * h), (0.001, 0.9 * h)], at
+    )
     leaves = studio.material(tx.foliage(rng))
     place = (at[0], at[1], at[2] + 0.85 * h)
     studio.blades(leaves, 46, (0.6 * r, 0.6 * r), 0.75 * height, 0.07 * height, place, rng, lean=0.9)

@@ -105,8 +105,8 @@ class Eval:
     seeds: str = "0"
     """Comma-separated seeds; each method is trained once per seed."""
     sfm: Literal["auto", "given", "blurry-only"] = "auto"
-    """given: the camera model that comes with the scene; blurry-only: poses from the blurry frames alone; auto: given
-    where there is one."""
+    """given: the camera model that comes with the scene, or the exact poses of a rendered one (cameras.json);
+    blurry-only: poses from the blurry frames alone; auto: the camera model where there is one, else blurry-only."""
     json: Path | None = None
     """Write the results there as JSON."""
     output: Path | None = None

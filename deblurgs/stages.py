@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SCENE_FILE = "scene.safetensors"
 PARTIAL_FILE = "interrupted.safetensors"
 """What an interrupted training had reached; the last finished scene stays beside it until a new one is finished."""
+TRUE_POSES_FILE = "truth/poses.json"
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,21 @@ class ProcessConfig:
 
 
 def process(
-    run: RunFolder, source: Path, config: ProcessConfig, log: Log, *, overwrite: bool = False
+    run: RunFolder,
+    source: Path,
+    config: ProcessConfig,
+    log: Log,
+    *,
+    overwrite: bool = False,
+    true_poses: bool = False,
 ) -> None:
-    """User files -> upright frames and camera poses."""
+    """User files -> upright frames and camera poses.
+
+    true_poses: where there is no camera model, take the exact poses of a rendered capture. For evaluation only.
+    """
     from deblurgs.capture.dataset import load_capture
     from deblurgs.capture.source import ingest
+    from deblurgs.capture.truth import write_true_poses
     from deblurgs.sfm.stage import run_sfm
 
     run.stage(
@@ -66,6 +77,8 @@ def process(
     capture = load_capture(run.path)
     given_model = None if config.own_sfm else capture.given_model
     given_poses = None if config.own_sfm else capture.given_poses
+    if true_poses and capture.truth and not (given_model or given_poses):
+        given_poses = write_true_poses(capture, run.path / TRUE_POSES_FILE)
     run.stage(
         "sfm",
         {"own_sfm": config.own_sfm, "given": bool(given_model or given_poses)},
@@ -419,9 +432,13 @@ def evaluate(
     from deblurgs.files import write_json_atomic
     from deblurgs.sfm.model import load_model
 
-    process(run, source, ProcessConfig(own_sfm=sfm == "blurry-only"), log, overwrite=overwrite)
+    process(
+        run, source, ProcessConfig(own_sfm=sfm == "blurry-only"), log, overwrite=overwrite, true_poses=sfm == "given"
+    )  # fmt: skip
     capture, model = load_capture(run.path), load_model(run.sfm)
     given = None if sfm == "blurry-only" else capture.given_model or capture.given_poses
+    if sfm == "given" and given is None and capture.truth is not None:
+        given = run.path / TRUE_POSES_FILE
     if sfm == "given" and given is None:
         raise UsageError(f"{source} brings no camera model. Use --sfm blurry-only.")
     training = training_set(model, capture)

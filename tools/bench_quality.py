@@ -36,6 +36,10 @@ def commit() -> str:
     return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
 
 
+def today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
 def measure(data: Path, arguments: list[str]) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "result.json"
@@ -56,7 +60,7 @@ def main() -> None:
     results = json.loads(options.json.read_text()) if options.json.exists() else {}
     for name in options.only.split(","):
         result = measure(options.data, RUNS[name])
-        results[name] = {"date": datetime.now(UTC).date().isoformat(), "commit": commit(), **result}
+        results[name] = {"date": today(), "commit": commit(), **result}
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(results, indent=1) + "\n")
 

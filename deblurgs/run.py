@@ -313,7 +313,7 @@ class RunFolder:
     def status(self, name: str) -> StageStatus | None:
         """What became of stage `name` the last time; None when it was never begun."""
         known = self._manifest["stages"].get(name, {}).get("status")
-        return StageStatus(known) if known in StageStatus else None
+        return StageStatus(known) if known in list(StageStatus) else None
 
     def require_done(self, name: str, command: str) -> None:
         """Raise UsageError, naming the `command` to run first, unless stage `name` is done."""

@@ -15,7 +15,7 @@ import pytest
 from deblurgs.errors import ResourceError, UsageError
 from deblurgs.files import TEMPORARY_PREFIX
 from deblurgs.log import Log
-from deblurgs.run import STAGES, RunFolder, changed_fields, fingerprint
+from deblurgs.run import STAGES, RunFolder, StageStatus, changed_fields, fingerprint
 
 ROOT = Path(__file__).parents[1]
 
@@ -290,3 +290,17 @@ def test_a_folder_that_is_a_link_to_another_place_is_refused(tmp_path: Path, whe
     link.symlink_to(tmp_path / "run" / "pictures", target_is_directory=True)
     with RunFolder(tmp_path / "run"):
         pass
+
+
+def test_the_status_of_a_stage_can_be_asked(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run") as run:
+        assert run.status("train") is None
+        with pytest.raises(KeyboardInterrupt):
+            run.stage("train", {}, interrupted)
+        assert run.status("train") is StageStatus.INTERRUPTED
+        run.stage("train", {}, lambda: None)
+        assert run.status("train") is StageStatus.DONE
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt

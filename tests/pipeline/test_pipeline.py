@@ -242,7 +242,7 @@ def test_a_second_interruption_stops_at_once_and_an_earlier_scene_is_kept(desk: 
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"sys.exit(main(['train', {str(out)!r}, '--quiet', '--train.seed', '3']))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == EXIT_INTERRUPTED and "not stopped" not in done.stdout, done.stderr
     assert (out / "checkpoint" / "scene.safetensors").read_bytes() == before
     assert json.loads((out / "manifest.json").read_text())["stages"]["train"]["status"] == "interrupted"
@@ -259,7 +259,7 @@ def test_a_training_that_cannot_fit_is_refused_with_the_estimate(desk: Path, tmp
         "resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), resource.RLIM_INFINITY))\n"
         f"sys.exit(main(['train', {str(out)!r}, '--quiet', '--train.density.max-gaussians', '20000000']))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 5, done.stderr
     message = " ".join(done.stderr.split())
     assert "training needs about" in message and "--train.density.max-gaussians" in message

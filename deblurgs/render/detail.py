@@ -22,7 +22,7 @@ from torch import Tensor
 from deblurgs.scene.camera import Camera
 from deblurgs.train.model import AnyTrajectory
 
-STEPS = 4
+STEPS = 2
 FINE_PX = 5
 """Fine structure is what a mean over this many pixels, taken twice, removes."""
 WINDOW_PX = 15

@@ -243,7 +243,7 @@ def _write_frames(
 ) -> None:
     from deblurgs.capture.image import read_rgb, write_png
     from deblurgs.export.contact_sheet import compare_sheet
-    from deblurgs.render.render import reblurred_frame, restored_frame
+    from deblurgs.render.render import path_explains, reblurred_frame, restored_frame
     from deblurgs.train.data import as_tensor
 
     for folder in (run.sharp, run.reblur):
@@ -257,7 +257,12 @@ def _write_frames(
         for f, camera in enumerate(model.cameras):
             observed = as_tensor(read_rgb(Path(model.image_paths[f])))
             reblur = reblurred_frame(scene, f, camera, views[f])
-            sharp = restored_frame(scene, f, camera, observed, reblur, views[f], _mask(model, names[f]))
+            mask = _mask(model, names[f])
+            sharp = restored_frame(scene, f, camera, observed, reblur, views[f], mask)
+            if not path_explains(scene, f, camera, observed, reblur, mask):
+                # Plain splats would do as well here, and the photo itself is better than either.
+                sharp = observed
+                log.warn(f"{names[f]}: no path explains its blur, so it is handed back as it came")
             write_png(run.sharp / f"{stems[f]}.png", sharp.numpy())
             write_png(run.reblur / f"{stems[f]}.png", reblur.numpy())
             ticker.update(f + 1)

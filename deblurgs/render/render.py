@@ -54,6 +54,25 @@ def restored_frame(
 
 
 @torch.no_grad()
+def path_explains(
+    scene: TrainedScene,
+    frame: int,
+    camera: Camera,
+    observed: Tensor,
+    reblur: Tensor,
+    mask: Tensor | None = None,
+) -> bool:
+    """Whether the photo looks more like its reblur than like the sharp render: a path that fails this is no use.
+
+    observed, reblur [H,W,3] encoded sRGB; mask [H,W]: 0 where the photo shows nothing. Compared by mean square, which
+    prefers the blurrier of two guesses, so that only paths that are plainly wrong fail.
+    """
+    still = sharp_frame(scene, frame, camera)
+    weight = torch.ones(()) if mask is None else mask[..., None]
+    return bool(((observed - reblur).square() * weight).sum() <= ((observed - still).square() * weight).sum())
+
+
+@torch.no_grad()
 def frame_depth(scene: TrainedScene, frame: int, camera: Camera) -> Tensor:
     """Depth (camera z, scene units) at mid-exposure, [H,W]; 0 where the model shows nothing."""
     g = scene.gaussians

@@ -1,8 +1,13 @@
 import torch
 
+from deblurgs.config import TrainConfig
 from deblurgs.render.detail import add_detail, along_paths, pixel_paths
+from deblurgs.render.render import path_explains, reblurred_frame
 from deblurgs.scene.camera import Camera
+from deblurgs.scene.gaussians import Gaussians
+from deblurgs.scene.photometry import Photometry
 from deblurgs.scene.trajectory import Trajectory
+from deblurgs.train.loop import TrainedScene
 
 CAMERA = Camera(100, 60, 80.0, 80.0, 50.0, 30.0)
 
@@ -81,3 +86,23 @@ def test_a_photo_softer_than_its_reblur_does_not_soften_the_result() -> None:
         return float((image - sharp)[8:-8, 8:-8].square().mean().sqrt())
 
     assert error(restored) < 0.6 * error(soft)
+
+
+def test_a_path_that_does_not_explain_the_photo_is_noticed() -> None:
+    """The photo was blurred along x; a path along y of the same length explains it worse than no path at all."""
+    g = torch.Generator().manual_seed(4)
+    points = torch.rand(400, 3, generator=g) * torch.tensor([2.4, 1.6, 0.2]) + torch.tensor([-1.2, -0.8, 2.0])
+    gaussians = Gaussians.from_points(points, torch.rand(400, 3, generator=g), 0)
+
+    def scene(axis: int) -> TrainedScene:
+        path = moving(0.0)
+        with torch.no_grad():
+            path.knots[0, :, axis] = torch.tensor([-0.1, 0.1])
+        return TrainedScene(
+            gaussians, path, Photometry(1), [CAMERA], torch.full((1,), 2.0), TrainConfig(), 0.0
+        )
+
+    right, wrong = scene(0), scene(1)
+    photo = reblurred_frame(right, 0, CAMERA, 9)
+    assert path_explains(right, 0, CAMERA, photo, reblurred_frame(right, 0, CAMERA, 9))
+    assert not path_explains(wrong, 0, CAMERA, photo, reblurred_frame(wrong, 0, CAMERA, 9))

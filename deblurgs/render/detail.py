@@ -77,8 +77,11 @@ def without_softening(difference: Tensor, reblur: Tensor) -> Tensor:
 
 
 def _mean(image: Tensor, side: int) -> Tensor:
+    """Mean over squares of `side` pixels (odd), cut at the border: rows, then columns."""
     planes = image.permute(2, 0, 1)[None]
-    return F.avg_pool2d(planes, side, 1, side // 2, count_include_pad=False)[0].permute(1, 2, 0)
+    planes = F.avg_pool2d(planes, (side, 1), 1, (side // 2, 0), count_include_pad=False)
+    planes = F.avg_pool2d(planes, (1, side), 1, (0, side // 2), count_include_pad=False)
+    return planes[0].permute(1, 2, 0)
 
 
 def along_paths(image: Tensor, offsets: Tensor) -> Tensor:

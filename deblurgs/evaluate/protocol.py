@@ -71,6 +71,7 @@ class Row:
     train_seconds: float
     peak_mb: float
     num_gaussians: int
+    shutter: dict[str, float]
 
     def as_json(self) -> dict[str, Any]:
         data = dataclasses.asdict(self)
@@ -146,6 +147,8 @@ def evaluate(
             memory = PeakMemory()
             trained = train(data[method], settings, log, probe=_probe(scene, settings))
             peak = memory.own_mb()
+            for line in trained.timing():
+                log.info(line)
             torch.set_num_threads(1)  # scoring is many small tensors; see Trainer.train
             tasks: tuple[tuple[Task, list[Reference]], ...] = (
                 ("novel", scene.novel),
@@ -240,5 +243,5 @@ def _score(
     }
     return Row(
         method, task, seed, size, columns, per_view, round(trained.seconds, 1), round(peak_mb, 1),
-        trained.gaussians.num_gaussians,
+        trained.gaussians.num_gaussians, trained.shutter(),
     )  # fmt: skip

@@ -25,6 +25,7 @@ class ContinuousTrajectory(nn.Module):
 
     Parameters: `knots` [M,6] deltas on the control poses; `logit_duty`, `readout` (frame intervals) scalars. Buffers:
     `camera_from_world_sfm` [F,4,4], `times` [F] in frame intervals, `controls` [M,4,4] world_from_camera.
+    `interval_s`: the frame interval in seconds; the owner sets None when `times_s` were in no such unit.
     Raises ValueError unless the times are finite and strictly increasing.
     """
 
@@ -43,9 +44,10 @@ class ContinuousTrajectory(nn.Module):
             raise ValueError("a continuous trajectory needs at least two frames with increasing times")
         if not 0 < duty < 1:
             raise ValueError(f"duty must lie between 0 and 1, not {duty}")
-        self.interval_s = float(gaps.median())
+        interval = float(gaps.median())
+        self.interval_s: float | None = interval
         dtype = camera_from_world.dtype
-        times = ((times_s - times_s[0]) / self.interval_s).to(dtype)
+        times = ((times_s - times_s[0]) / interval).to(dtype)
         self.register_buffer("camera_from_world_sfm", camera_from_world.clone())
         self.register_buffer("times", times)
         # One interval of room at both ends, and the neighbours that a piece of the spline reaches for.
@@ -72,8 +74,9 @@ class ContinuousTrajectory(nn.Module):
         return self.logit_duty.sigmoid()
 
     @property
-    def exposure_s(self) -> float:
-        return float(self.duty.detach()) * self.interval_s
+    def exposure_s(self) -> float | None:
+        """How long the shutter is open; None where the frames' times are not known in seconds."""
+        return None if self.interval_s is None else float(self.duty.detach()) * self.interval_s
 
     @property
     def rolling(self) -> bool:

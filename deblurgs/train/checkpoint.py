@@ -84,7 +84,8 @@ def _room(tensors: dict[str, Tensor], room: str) -> dict[str, Tensor]:
 def _trajectory(header: dict[str, Any], state: dict[str, Tensor]) -> AnyTrajectory:
     poses = state["camera_from_world_sfm"]
     if header["kind"] == ContinuousTrajectory.kind:
-        trajectory = ContinuousTrajectory(poses, state["times"].double() * float(header["interval_s"]))
+        trajectory = ContinuousTrajectory(poses, state["times"])
+        trajectory.interval_s = header["interval_s"]
     else:
         trajectory = Trajectory(poses, header["kind"], state["knots"].shape[1])
     trajectory.load_state_dict(state)

@@ -122,15 +122,19 @@ def as_tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
+def has_times(data: TrainingSet) -> bool:
+    """Whether it is known when every frame was taken."""
+    return data.times_s is not None and None not in data.times_s
+
+
 def frame_times(data: TrainingSet) -> Tensor:
     """Times of the frames in seconds, [F] float64; without them the numbers in their names, else their order.
 
     Raises UsageError unless they increase from frame to frame.
     """
-    known = [t for t in data.times_s or [] if t is not None]
     numbers = [re.findall(r"\d+", name) for name in data.names]
-    if len(known) == data.num_frames:
-        times = torch.tensor(known, dtype=torch.float64)
+    if has_times(data):
+        times = torch.tensor(data.times_s, dtype=torch.float64)
     elif all(numbers):
         times = torch.tensor([float(n[-1]) for n in numbers], dtype=torch.float64)
     else:

@@ -20,7 +20,15 @@ from deblurgs.scene.photometry import Photometry
 from deblurgs.scene.shutter import sample_exposure
 from deblurgs.scene.trajectory import Trajectory, path_length_px
 from deblurgs.scene.transform import Similarity, align_poses
-from deblurgs.train.data import Pyramid, TrainingSet, frame_times, pyramid_level, scaled, training_camera
+from deblurgs.train.data import (
+    Pyramid,
+    TrainingSet,
+    frame_times,
+    has_times,
+    pyramid_level,
+    scaled,
+    training_camera,
+)
 from deblurgs.train.density import make_density
 from deblurgs.train.holdout import BestState, HeldOutBlocks, Snapshot
 from deblurgs.train.losses import photometric_loss
@@ -51,13 +59,18 @@ class TrainedScene:
     def num_views(self, cameras: list[Camera]) -> list[int]:
         return count_views(self.trajectory, cameras, self.depths, self.config)
 
+    def shutter(self) -> dict[str, float]:
+        """What was learnt or given about the shutter: `duty` of the frame interval, `readout` in the trajectory's unit."""
+        t = self.trajectory
+        found = {"duty": round(float(t.duty.detach()), 4)} if isinstance(t, ContinuousTrajectory) else {}
+        return found | ({"readout": round(float(t.readout.detach()), 4)} if t.rolling else {})
+
     def timing(self) -> list[str]:
         """What was found out about the shutter, in words; nothing for separate paths and a global shutter."""
         t, lines = self.trajectory, []
         if isinstance(t, ContinuousTrajectory):
-            lines.append(
-                f"shutter open for {float(t.duty.detach()):.2f} of the frame interval ({t.exposure_s:.4g} s)"
-            )
+            seconds = "" if t.exposure_s is None else f" ({t.exposure_s:.4g} s)"
+            lines.append(f"shutter open for {float(t.duty.detach()):.2f} of the frame interval{seconds}")
         if t.rolling:
             unit = "frame interval" if isinstance(t, ContinuousTrajectory) else "exposure"
             lines.append(
@@ -350,6 +363,8 @@ def make_trajectory(data: TrainingSet, config: TrainConfig, rng: torch.Generator
     trajectory: AnyTrajectory
     if t.kind == "continuous":
         trajectory = ContinuousTrajectory(data.camera_from_world, frame_times(data), duty=t.duty)
+        if not has_times(data):
+            trajectory.interval_s = None
     else:
         trajectory = Trajectory(
             data.camera_from_world, t.kind, t.num_knots, start_spread=t.start_spread, generator=rng

@@ -1,10 +1,11 @@
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
-from deblurgs.config import DensityConfig, TrainConfig, TrajectoryConfig
+from deblurgs.config import DensityConfig, PhotometryConfig, TrainConfig, TrajectoryConfig, TrajectoryKind
 from deblurgs.errors import DivergedError, UsageError
 from deblurgs.log import Log
 from deblurgs.math.color import srgb_from_linear
@@ -12,6 +13,7 @@ from deblurgs.math.lie import se3_exp
 from deblurgs.raster.api import render_exposure
 from deblurgs.render.render import reblurred_frame
 from deblurgs.scene.camera import Camera
+from deblurgs.scene.continuous import ContinuousTrajectory
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.shutter import sample_exposure
 from deblurgs.scene.trajectory import Trajectory
@@ -287,3 +289,26 @@ def test_a_request_to_stop_is_heard_before_the_next_step(blurred: TrainingSet) -
     assert len(asked) < 35, "the second scale is not begun"
     untouched = train(blurred, small(200), QUIET, stop=lambda: True)
     assert not torch.equal(scene.gaussians.means, untouched.gaussians.means)
+
+
+@pytest.mark.parametrize("kind", ["bezier", "continuous"])
+def test_every_parameter_of_the_cameras_survives_the_checkpoint(
+    kind: TrajectoryKind, blurred: TrainingSet, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(
+        small(40),
+        trajectory=dataclasses.replace(small(40).trajectory, kind=kind, rolling_shutter=True, start_step=5),
+        photometry=PhotometryConfig(num_bends=2),
+    )
+    data = dataclasses.replace(blurred, times_s=[0.5 + 0.04 * f for f in range(blurred.num_frames)])
+    scene = train(data, config, QUIET)
+    save_scene(tmp_path / "scene.safetensors", scene, data.names, data.scene_from_sfm)
+    loaded, _, _ = load_scene(tmp_path / "scene.safetensors")
+    for module, other in ((scene.trajectory, loaded.trajectory), (scene.photometry, loaded.photometry)):
+        assert dict(module.state_dict()).keys() == dict(other.state_dict()).keys()
+        for name, tensor in module.state_dict().items():
+            assert torch.equal(tensor, other.state_dict()[name]), name
+    assert float(scene.trajectory.readout.detach()) != 0.0
+    assert any("readout" in line for line in loaded.timing())
+    if isinstance(loaded.trajectory, ContinuousTrajectory):
+        assert loaded.trajectory.exposure_s == pytest.approx(0.04 * float(scene.trajectory.duty.detach()))

@@ -119,7 +119,9 @@ def main() -> int:
     parser.add_argument("captures", type=Path, nargs="*")
     parser.add_argument("--json", type=Path, help="results are merged into this file")
     parser.add_argument("--docs", type=Path, help="write the table between the marks of this file")
-    parser.add_argument("--work", type=Path, help="keep the run folders here, and SfM of sharp twins between runs")
+    parser.add_argument(
+        "--work", type=Path, help="keep the run folders here, and SfM of sharp twins between runs"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)

@@ -12,6 +12,7 @@ from deblurgs.files import write_json_atomic
 from deblurgs.sfm import colmap, given, ladder
 from deblurgs.sfm import register as registration
 from deblurgs.sfm.diagnose import WARN_SHARE, examine, floor_problem
+from deblurgs.sfm.distortion import without_needless_distortion
 from deblurgs.sfm.model import SparseModel, save_model
 from deblurgs.sfm.output import Lenses, sparse_model, write_sparse
 from deblurgs.sfm.staging import FrameFile
@@ -23,12 +24,20 @@ REPORT = "sfm.json"
 
 
 def sfm(request: Request, say: Say) -> dict[str, Any]:
-    """Find the cameras of the frames and write sparse/0, images/, model.npz, sfm.json and database.db."""
+    """Find the cameras of the frames and write sparse/0, images/, model.npz, sfm.json and database.db.
+
+    {"needs_restored": true} if that cannot go on without restored copies of the frames, request["restored"].
+    """
     begun = time.monotonic()
     work_dir, frames = Path(request["work_dir"]), _frames(request["frames"])
     folder = work_dir / "work"
-    result = ladder.climb(frames, folder, request["max_image_size"], request["budget_s"], say)
-    model, distortion = ladder.without_needless_distortion(result.model)
+    restored = (
+        {name: Path(path) for name, path in request["restored"].items()} if "restored" in request else None
+    )
+    result = ladder.climb(frames, folder, request["max_image_size"], request["budget_s"], say, restored)
+    if result is None:
+        return {"needs_restored": True}
+    model, distortion = without_needless_distortion(result.model)
     model = colmap.in_own_frame(model, frames)
     health = examine(colmap.reading(model, frames), result.health.parallax_px)
     warnings = [*result.warnings, *_warnings(health.registered, len(frames), result.failed)]

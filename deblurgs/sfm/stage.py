@@ -18,6 +18,7 @@ from deblurgs.scene.frame import Frame
 from deblurgs.sfm.diagnose import MIN_FRAMES
 from deblurgs.sfm.model import SparseModel, load_model
 from deblurgs.sfm.process import run_child
+from deblurgs.sfm.restored import Restorer, wiener, write_restored
 
 DEFAULT_MAX_IMAGE_SIZE = 1000
 DEFAULT_BUDGET_S = 600.0
@@ -48,6 +49,7 @@ def run_sfm(
     budget_s: float = DEFAULT_BUDGET_S,
     timeout_s: float | None = None,
     memory_limit_mb: int | None = None,
+    restore: Restorer = wiener,
     log: Log,
 ) -> SparseModel:
     """Camera poses and sparse points of the training frames, written into `work_dir` (RUN/sfm).
@@ -58,7 +60,9 @@ def run_sfm(
     folders, whose models contain the test images). With `given_poses` (JSON: width, height, fx, fy, cx, cy in px,
     frames: {name: 4x4 camera_from_world}) points are triangulated with these poses fixed.
     max_image_size: longer side in pixels at which features are found. budget_s: after so many seconds no further
-    settings are tried; timeout_s: the child is killed. memory_limit_mb: address space limit of the child.
+    settings are tried; timeout_s: the child is killed. restore: makes the copies in which features are looked for when
+    the frames themselves give too few; training sees only the frames. memory_limit_mb: address space limit of the
+    child.
 
     Writes sparse/0/*.bin (COLMAP, distorted camera), images/*.png (undistorted frames, only if the lens moves
     something by over 0.1 px), model.npz, database.db (features, not for given models) and last sfm.json.
@@ -84,7 +88,12 @@ def run_sfm(
     }
     if given is not None:
         request["given"] = str(given.resolve())
-    run_child(job, request, work_dir, log=log, timeout_s=timeout_s)
+    result = run_child(job, request, work_dir, log=log, timeout_s=timeout_s)
+    if result.get("needs_restored"):
+        log.info("SfM: restoring copies of the frames to find features in")
+        staged = [str(f["staged"]) for f in request["frames"]]
+        request["restored"] = write_restored(train, staged, work_dir / "work" / "restored", restore)
+        run_child(job, request, work_dir, log=log, timeout_s=timeout_s)
     return load_model(work_dir)
 
 

@@ -13,6 +13,8 @@ from deblurgs.errors import SfmError
 from deblurgs.sfm import colmap, diagnose, support
 from deblurgs.sfm.attempt import Candidate
 
+# Global mapping loses single frames more often than it says, so a few more do not speak for it.
+_GLOBAL_GAIN = 1.1
 # At equal frames a model replaces another only if it lowers the error by more than chance.
 _CLEARLY_LOWER = 0.98
 
@@ -69,6 +71,16 @@ def choose(sane: Sequence[Candidate]) -> Choice:
     return best
 
 
+def without_lost_frames(choice: Choice, sane: Sequence[Candidate]) -> tuple[colmap.Model, list[str]]:
+    """The chosen model without the frames that all others place elsewhere, adjusted again, and their staged names.
+
+    Settings that let a frame in with few matches let it in at a wrong place now and then.
+    """
+    others = [colmap.poses(c.model) for c in sane if c is not choice.best and _independent(choice.best, c)]
+    lost = diagnose.lost_frames(colmap.poses(choice.best.model), others)
+    return (colmap.without_images(choice.best.model, lost) if lost else choice.best.model), lost
+
+
 def doubts(choice: Choice, total: int, *, strictest: bool) -> list[str]:
     """Warnings about a chosen model. `strictest`: it comes from the first rung.
 
@@ -100,7 +112,7 @@ def doubts(choice: Choice, total: int, *, strictest: bool) -> list[str]:
 def _not_better(choice: Choice, best: Choice) -> str | None:
     """Why `choice` (of a more forgiving rung) may not replace `best`; None if it does."""
     new, old = choice.best, best.best
-    compared = diagnose.disagreement(colmap.poses(new.model), colmap.poses(old.model))
+    compared = diagnose.robust_disagreement(colmap.poses(new.model), colmap.poses(old.model))
     agrees = compared is None or _agrees(compared)
     if compared is not None:
         new.entry["disagreement"] = {
@@ -111,8 +123,11 @@ def _not_better(choice: Choice, best: Choice) -> str | None:
             f"disagrees with {old.settings.name} by {compared[0]:.1f} deg and {100 * compared[1]:.0f} % of the camera "
             "radius"
         )
-    if new.settings.mapping == "global" and not choice.confirmed:
-        return "global mapping must be confirmed by another attempt"
+    if new.settings.mapping == "global":
+        if not choice.confirmed:
+            return "global mapping must be confirmed by another attempt"
+        if new.health.registered < _GLOBAL_GAIN * old.health.registered:
+            return f"global mapping registers hardly more frames than {old.settings.name}"
     if new.health.registered > old.health.registered:
         return None
     if new.health.registered < old.health.registered:
@@ -131,7 +146,7 @@ def _agreement(sane: Sequence[Candidate]) -> dict[tuple[int, int], bool]:
         for j, other in enumerate(poses):
             if i == j or len(mine.keys() & other.keys()) < 0.5 * len(mine):
                 continue
-            compared = diagnose.disagreement(mine, other)
+            compared = diagnose.robust_disagreement(mine, other)
             if compared is not None:
                 result[i, j] = _agrees(compared)
     return result

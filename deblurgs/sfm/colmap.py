@@ -238,6 +238,24 @@ def matched_pairs(database: Path, limit: int = 60) -> list[MatchedPair]:
     return result
 
 
+def verified_keypoints(
+    database: Path, first: str, second: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pixels [n, 2] of the verified matches of two images (staged names), in the order of the arguments."""
+    with pycolmap.Database.open(database) as db:
+        images = [db.read_image_with_name(n) for n in (first, second)]
+        if any(i is None for i in images):
+            return np.zeros((0, 2)), np.zeros((0, 2))
+        a, b = (i.image_id for i in images)  # pyright: ignore[reportOptionalMemberAccess]
+        if not db.exists_two_view_geometry(a, b):
+            return np.zeros((0, 2)), np.zeros((0, 2))
+        inliers = np.asarray(db.read_two_view_geometry(a, b).inlier_matches, dtype=np.int64).reshape(-1, 2)
+        sides = [
+            db.read_keypoints(i)[k, :2].astype(np.float64) for i, k in zip((a, b), inliers.T, strict=True)
+        ]
+    return sides[0], sides[1]
+
+
 def explained_pairs(database: Path, model: pycolmap.Reconstruction) -> list[RayPair]:
     """The verified matches of every pair of registered images as viewing rays, with the model's relative pose."""
     images = {model.image(i).name: model.image(i) for i in model.reg_image_ids()}
@@ -476,6 +494,20 @@ def restricted(model: pycolmap.Reconstruction, image_ids: Sequence[int]) -> pyco
         result.add_point3D_with_id(
             point_id, pycolmap.Point3D(xyz=point.xyz, color=point.color, error=point.error, track=track)
         )
+    return result
+
+
+def without_images(model: pycolmap.Reconstruction, names: Sequence[str]) -> pycolmap.Reconstruction:
+    """The model without some of its images, and adjusted again, since they have pulled at the others."""
+    kept = [i for i in model.reg_image_ids() if model.image(i).name not in names]
+    result = restricted(model, kept)
+    for point_id in [p for p, point in result.points3D.items() if point.track.length() < 2]:
+        result.delete_point3D(point_id)
+    options = pycolmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    options.ceres.solver_options.num_threads = os.cpu_count() or 1
+    pycolmap.bundle_adjustment(result, options)
+    result.update_point_3d_errors()
     return result
 
 

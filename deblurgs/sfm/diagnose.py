@@ -33,6 +33,11 @@ MIN_EXPLAINED = 0.6
 # by 27 px (up to 71 px): true ones differ by up to 5.8 deg and 31 % of each other, wrong ones by 44 % and more.
 MAX_DISAGREEMENT_DEG = 8.0
 MAX_DISAGREEMENT_SHARE = 0.4
+# A frame that lies so far from where all other models have it is lost. Measured on the same frames: believable ones
+# differ by up to 16 deg and 0.6 radii, lost ones by 40 deg and 1.4 radii and more.
+LOST_DEG = 25.0
+LOST_SHARE = 1.0
+_TRIM_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -158,24 +163,81 @@ def disagreement(
     names = sorted(first.keys() & second.keys())
     if len(names) < 4:
         return None
+    degrees, distances = _differences(first, second, names)
+    return float(np.median(degrees)), float(np.sqrt((distances**2).mean()))
+
+
+def robust_disagreement(
+    first: Mapping[str, NDArray[np.float64]], second: Mapping[str, NDArray[np.float64]]
+) -> tuple[float, float] | None:
+    """Like `disagreement`, of the three quarters of the frames that agree best: a single lost frame can lie anywhere
+    and would drag the similarity along.
+    """
+    keep = _agreeing(first, second)
+    if len(keep) < 4:
+        return None
+    degrees, distances = _differences(first, second, keep)
+    return float(np.median(degrees)), float(np.sqrt((distances**2).mean()))
+
+
+def lost_frames(
+    model: Mapping[str, NDArray[np.float64]], others: Sequence[Mapping[str, NDArray[np.float64]]]
+) -> list[str]:
+    """Frames that every other model which has them sees somewhere else entirely, after a similarity to those frames
+    that agree. Frames that no other model has are not judged.
+    """
+    seen: dict[str, list[bool]] = {}
+    for other in others:
+        keep, names = _agreeing(model, other), sorted(model.keys() & other.keys())
+        if len(keep) < 4:
+            continue
+        degrees, distances = _differences(model, other, keep, names)
+        for k, name in enumerate(names):
+            far = bool(degrees[k] > LOST_DEG or distances[k] > LOST_SHARE)
+            seen.setdefault(name, []).append(far)
+    return sorted(name for name, verdicts in seen.items() if all(verdicts))
+
+
+def _agreeing(
+    first: Mapping[str, NDArray[np.float64]], second: Mapping[str, NDArray[np.float64]]
+) -> list[str]:
+    """The three quarters of the common frames that lie closest together after one similarity fitted to them."""
+    names = sorted(first.keys() & second.keys())
+    keep = names
+    for _ in range(_TRIM_ROUNDS if len(names) >= 4 else 0):
+        _, distances = _differences(first, second, keep, names)
+        order = np.argsort(distances, kind="stable")[: max(4, -(-3 * len(names) // 4))]
+        keep = [names[k] for k in sorted(order.tolist())]
+    return keep
+
+
+def _differences(
+    first: Mapping[str, NDArray[np.float64]],
+    second: Mapping[str, NDArray[np.float64]],
+    fitted: Sequence[str],
+    measured: Sequence[str] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Rotation differences in degrees, and distances of the centres / RMS radius of the second set, of the `measured`
+    frames (default: the fitted ones) after the similarity that fits the `fitted` frames best.
+    """
+    names = list(dict.fromkeys([*fitted, *(measured or ())]))
+    fit = len(dict.fromkeys(fitted))
     a = np.stack([first[n] for n in names])
     b = np.stack([second[n] for n in names])
     # The relative rotation of the two worlds: the chordal mean of the per-frame estimates (projected to SO(3)).
-    world = _project_rotation(np.einsum("nji,njk->ik", b[:, :3, :3], a[:, :3, :3]))
+    world = _project_rotation(np.einsum("nji,njk->ik", b[:fit, :3, :3], a[:fit, :3, :3]))
     relative = np.einsum("nij,jk,nlk->nil", b[:, :3, :3], world, a[:, :3, :3])
     cosine = np.clip((np.trace(relative, axis1=1, axis2=2) - 1.0) / 2.0, -1.0, 1.0)
     centers_a = -np.einsum("nji,nj->ni", a[:, :3, :3], a[:, :3, 3])
     centers_b = -np.einsum("nji,nj->ni", b[:, :3, :3], b[:, :3, 3])
-    x, y = centers_a - centers_a.mean(0), centers_b - centers_b.mean(0)
-    u, s, vt = np.linalg.svd(y.T @ x)
+    x, y = centers_a - centers_a[:fit].mean(0), centers_b - centers_b[:fit].mean(0)
+    u, s, vt = np.linalg.svd(y[:fit].T @ x[:fit])
     sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    scale = np.trace(np.diag(s) @ sign) / max(float((x**2).sum()), 1e-300)
-    residual = scale * x @ (u @ sign @ vt).T - y
+    scale = np.trace(np.diag(s) @ sign) / max(float((x[:fit] ** 2).sum()), 1e-300)
+    distance = np.linalg.norm(scale * x @ (u @ sign @ vt).T - y, axis=1)
     radius = max(float(np.sqrt((y**2).sum(1).mean())), 1e-300)
-    return (
-        float(np.degrees(np.median(np.arccos(cosine)))),
-        float(np.sqrt((residual**2).sum(1).mean())) / radius,
-    )
+    rows = [names.index(n) for n in (measured if measured is not None else fitted)]
+    return np.degrees(np.arccos(cosine))[rows], distance[rows] / radius
 
 
 def _project_rotation(matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deblurgs.errors import SfmError
 from deblurgs.files import write_json_atomic
-from deblurgs.sfm import colmap, given, ladder
+from deblurgs.scene.camera import Camera
+from deblurgs.sfm import colmap, given, ladder, renders
 from deblurgs.sfm import register as registration
 from deblurgs.sfm.diagnose import WARN_SHARE, examine, floor_problem
 from deblurgs.sfm.distortion import without_needless_distortion
@@ -156,6 +159,25 @@ def register(request: Request, say: Say) -> dict[str, Any]:
     train = _frames(request["train_frames"])
     found, failed = registration.register(Path(request["sfm_dir"]), train, frames, out_dir / "work", say)
     lenses = Lenses(out_dir / "images")
+    result = [_view(f, pose, lens, lenses) for f, pose, lens in found]
+    shutil.rmtree(out_dir / "work", ignore_errors=True)
+    return {"views": result, "failed": failed}
+
+
+def register_to_renders(request: Request, say: Say) -> dict[str, Any]:
+    """Find frames without a pose by means of sharp renders; see renders.py. The model is only read."""
+    out_dir, frames = Path(request["out_dir"]), _frames(request["frames"])
+    views = [
+        renders.Render(
+            file,
+            np.load(r["depth"], allow_pickle=False),
+            Camera(*r["camera"]),
+            np.array(r["camera_from_world"]),
+        )
+        for file, r in zip(_frames(request["renders"]), request["renders"], strict=True)
+    ]
+    found, failed = renders.register(Path(request["sfm_dir"]), views, frames, out_dir / "work", say)
+    lenses = Lenses(Path(request["images"]))
     result = [_view(f, pose, lens, lenses) for f, pose, lens in found]
     shutil.rmtree(out_dir / "work", ignore_errors=True)
     return {"views": result, "failed": failed}

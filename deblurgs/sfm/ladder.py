@@ -17,8 +17,9 @@ from deblurgs.sfm.rungs import RUNGS, TOGETHER
 from deblurgs.sfm.staging import FrameFile, Settings, stage_images
 
 ENOUGH_SHARE = 0.95
-# So long after the start nothing more is tried for the last twentieth of the frames.
-_LAST_FRAMES_S = 120.0
+# In captures of more frames than this nothing more is tried for the last twentieth of them: matching grows with the
+# number of frames, and neighbours show what the missing ones would.
+_EVERY_FRAME_COUNTS = 100
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def climb(
     """Try the rungs until all frames have believable poses. None: to go on, restored copies of the frames are needed.
 
     Works in `folder`; finished steps of an interrupted climb are reused. No rung is begun after `budget_s` seconds, and
-    none for the last 5 % of the frames after 120 s. restored: restored copies of the frames by staged name, in which
+    of more than 100 frames 95 % are enough. restored: restored copies of the frames by staged name, in which
     features may be looked for. Raises SfmError with the diagnosed reason when no rung's model may be believed.
     """
     started = time.monotonic()
@@ -64,7 +65,7 @@ def climb(
         if number > 1 and elapsed > budget_s:
             warnings.append(f"SfM stopped trying further settings after {budget_s:.0f} s.")
             break
-        if best is not None and _enough(best, tried, len(frames), elapsed):
+        if best is not None and _enough(best, tried, len(frames)):
             break
         if (
             best is None
@@ -102,14 +103,18 @@ def climb(
     strictest = best.best.settings.name == RUNGS[0].name
     warnings += choice.doubts(best, len(frames), strictest=strictest)
     chosen = best.best
+    model, lost = choice.without_lost_frames(best, sane)
+    failed = _failures(frames, chosen)
+    if lost:
+        chosen.entry["lost"] = [f.name for f in frames if f.staged in lost]
+        failed += [(f.name, "placed elsewhere by every other attempt") for f in frames if f.staged in lost]
     database = folder / chosen.settings.parts[0].features / "database.db" if chosen.settings.parts else None
     return Climb(
-        chosen.model, chosen.settings, database or chosen.database, chosen.health, tried, _failures(frames, chosen),
-        warnings,
+        model, chosen.settings, database or chosen.database, chosen.health, tried, failed, warnings,
     )  # fmt: skip
 
 
-def _enough(best: choice.Choice, tried: Sequence[Mapping[str, Any]], total: int, elapsed_s: float) -> bool:
+def _enough(best: choice.Choice, tried: Sequence[Mapping[str, Any]], total: int) -> bool:
     """May the climb end before the next rung?"""
     registered = best.best.health.registered
     last = str(tried[-1]["rung"])
@@ -118,7 +123,7 @@ def _enough(best: choice.Choice, tried: Sequence[Mapping[str, Any]], total: int,
             return True
         # Once the features of three rungs exist, their joint model costs little and is more accurate.
         return bool(best.confirmed) and last != TOGETHER.parts[0].name
-    return registered >= ENOUGH_SHARE * total and elapsed_s > _LAST_FRAMES_S
+    return total > _EVERY_FRAME_COUNTS and registered >= ENOUGH_SHARE * total
 
 
 def _at_size(settings: Settings, max_image_size: int) -> Settings:

@@ -25,15 +25,15 @@ _POOLED = {**_COARSE, "domain_size_pooling": True, "upright": True}
 
 _FINE = Settings("fine", features="fine", sift={"peak_threshold": 0.004, "max_num_features": 2500})
 _FIRST_OCTAVE_0 = Settings("first octave 0", features="coarse", sift=_COARSE)
-_UPRIGHT = Settings("pooled, upright", features="pooled", sift=_POOLED, mapper=FORGIVING)
+UPRIGHT = Settings("pooled, upright", features="pooled", sift=_POOLED, mapper=FORGIVING)
 TOGETHER = Settings(
-    "together", features="together", sift=_POOLED, mapper=FORGIVING, parts=(_UPRIGHT, _FIRST_OCTAVE_0, _FINE)
+    "together", features="together", sift=_POOLED, mapper=FORGIVING, parts=(UPRIGHT, _FIRST_OCTAVE_0, _FINE)
 )
 
 RUNGS = (
     _FINE,
     _FIRST_OCTAVE_0,
-    _UPRIGHT,
+    UPRIGHT,
     TOGETHER,
     Settings("pooled, global mapping", features="pooled", sift=_POOLED, mapping="global"),
     Settings(

@@ -16,6 +16,7 @@ from deblurgs.log import Log
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.frame import Frame
 from deblurgs.sfm.diagnose import MIN_FRAMES
+from deblurgs.sfm.extend import extend
 from deblurgs.sfm.model import SparseModel, load_model
 from deblurgs.sfm.process import run_child
 from deblurgs.sfm.restored import Restorer, wiener, write_restored
@@ -133,6 +134,62 @@ def register_test(
         "out_dir": str(out_dir.resolve()),
     }
     return _posed_views(run_child("register", request, out_dir, log=log, timeout_s=timeout_s))
+
+
+@dataclass(frozen=True)
+class SharpRender:
+    """A sharp view of a trained scene, written to files.
+
+    image: PNG. depth: .npy [H, W] float32, camera z in units of the SfM world, NaN where nothing is. camera: pinhole, of
+    the image's size. camera_from_world: [4, 4], SfM world.
+    """
+
+    image: Path
+    depth: Path
+    camera: Camera
+    camera_from_world: NDArray[np.float64]
+
+
+def register_missing(
+    sfm_dir: Path,
+    renders: Sequence[SharpRender],
+    frames: Sequence[Frame],
+    out_dir: Path,
+    *,
+    log: Log,
+    timeout_s: float | None = None,
+) -> SparseModel:
+    """Register the frames that SfM lost against sharp renders of the scene, and extend `sfm_dir` by those found.
+
+    frames: all training frames in capture order. model.npz and sfm.json are written anew if any frame was found; a
+    frame whose pose two halves of the renders do not agree on stays failed, with its reason. Works in `out_dir`.
+    """
+    model = load_model(sfm_dir)
+    lost = {name for name, _ in model.failed}
+    missing = [f for f in frames if f.name in lost and f.split == "train"]
+    if not missing or not renders:
+        return model
+    pictures = [Frame(r.image.name, r.image, r.camera.width, r.camera.height) for r in renders]
+    listing = [
+        {
+            **entry, "depth": str(r.depth.resolve()), "camera_from_world": r.camera_from_world.tolist(),
+            "camera": [r.camera.width, r.camera.height, r.camera.fx, r.camera.fy, r.camera.cx, r.camera.cy],
+        }
+        for entry, r in zip(_listing(pictures, prefix="r"), renders, strict=True)
+    ]  # fmt: skip
+    request = {
+        "sfm_dir": str(sfm_dir.resolve()),
+        "renders": listing,
+        "frames": _listing(missing),
+        "images": str((sfm_dir / "images").resolve()),
+        "out_dir": str(out_dir.resolve()),
+    }
+    posed = _posed_views(run_child("register_to_renders", request, out_dir, log=log, timeout_s=timeout_s))
+    if not posed.camera_from_world:
+        return model
+    found = {n: (posed.cameras[n], posed.image_paths[n], p) for n, p in posed.camera_from_world.items()}
+    failed = [(n, posed.failed.get(n, r)) for n, r in model.failed if n not in found]
+    return extend(sfm_dir, [f.name for f in frames if f.split == "train"], found, failed)
 
 
 def undistort_like(

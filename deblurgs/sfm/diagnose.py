@@ -201,13 +201,31 @@ def lost_frames(
 def _agreeing(
     first: Mapping[str, NDArray[np.float64]], second: Mapping[str, NDArray[np.float64]]
 ) -> list[str]:
-    """The three quarters of the common frames that lie closest together after one similarity fitted to them."""
+    """The three quarters of the common frames that lie closest together after one similarity fitted to them.
+
+    The first similarity is that of the one frame whose rotation and place suit the others best, with the median ratio
+    of distances as scale: a fit to all frames would follow a lost one.
+    """
     names = sorted(first.keys() & second.keys())
-    keep = names
-    for _ in range(_TRIM_ROUNDS if len(names) >= 4 else 0):
+    if len(names) < 4:
+        return names
+    a, b = np.stack([first[n] for n in names]), np.stack([second[n] for n in names])
+    x, y = (-np.einsum("nji,nj->ni", m[:, :3, :3], m[:, :3, 3]) for m in (a, b))
+    far_x, far_y = (
+        np.linalg.norm(c[:, None] - c[None], axis=2)[np.triu_indices(len(names), 1)] for c in (x, y)
+    )
+    scale = float(np.median(far_y / np.maximum(far_x, 1e-300)))
+    count = max(4, -(-3 * len(names) // 4))
+    best, keep = np.inf, names
+    for k in range(len(names)):
+        turn = b[k, :3, :3].T @ a[k, :3, :3]
+        distances = np.linalg.norm(scale * (x - x[k]) @ turn.T - (y - y[k]), axis=1)
+        order = np.argsort(distances, kind="stable")[:count]
+        if distances[order[-1]] < best:
+            best, keep = distances[order[-1]], [names[i] for i in sorted(order.tolist())]
+    for _ in range(_TRIM_ROUNDS):
         _, distances = _differences(first, second, keep, names)
-        order = np.argsort(distances, kind="stable")[: max(4, -(-3 * len(names) // 4))]
-        keep = [names[k] for k in sorted(order.tolist())]
+        keep = [names[i] for i in sorted(np.argsort(distances, kind="stable")[:count].tolist())]
     return keep
 
 

@@ -140,8 +140,8 @@ def register_test(
 class SharpRender:
     """A sharp view of a trained scene, written to files.
 
-    image: PNG. depth: .npy [H, W] float32, camera z in units of the SfM world, NaN where nothing is. camera: pinhole, of
-    the image's size. camera_from_world: [4, 4], SfM world.
+    image: PNG. depth: .npy [H, W] float32, camera z in units of the SfM world, NaN where nothing is. camera: pinhole,
+    of the image's size. camera_from_world: [4, 4], SfM world.
     """
 
     image: Path

@@ -8,7 +8,7 @@ import pytest
 import sfm_rendered as rendered
 
 from deblurgs.errors import SfmError
-from deblurgs.sfm import choice, colmap, ladder
+from deblurgs.sfm import choice, colmap, diagnose, ladder
 from deblurgs.sfm.attempt import Candidate
 from deblurgs.sfm.diagnose import Health
 from deblurgs.sfm.rungs import RUNGS, TOGETHER
@@ -90,14 +90,23 @@ def test_models_of_too_few_frames_or_with_problems_are_not_believed() -> None:
 def test_when_the_climb_may_end() -> None:
     full, most = choice.Choice(candidate(FINE, TRUE)), choice.Choice(candidate(COARSE, TRUE, "abcdefgh"))
     one, two = [{"rung": FINE.name}], [{"rung": FINE.name}, {"rung": COARSE.name}]
-    assert ladder._enough(full, one, 9, 1.0), "a sharp capture pays for one attempt"
-    assert not ladder._enough(most, two, 8 + 1, 1e9), "a ninth of the frames is worth any time of the budget"
-    assert not ladder._enough(replace(full, best=candidate(COARSE, TRUE)), two, 9, 1.0), "unconfirmed"
+    assert ladder._enough(full, one, 9), "a sharp capture pays for one attempt"
+    assert not ladder._enough(most, two, 9), "a ninth of the frames is worth any time of the budget"
+    assert not ladder._enough(replace(full, best=candidate(COARSE, TRUE)), two, 9), "unconfirmed"
     confirmed = choice.Choice(candidate(COARSE, TRUE), confirmed=[FINE.name])
-    assert ladder._enough(confirmed, two, 9, 1.0)
-    assert not ladder._enough(confirmed, [*two, {"rung": POOLED.name}], 9, 1.0), (
-        "the joint model is cheap now"
-    )
-    few = choice.Choice(candidate(COARSE, TRUE))
-    few.best.health = replace(few.best.health, registered=39)
-    assert not ladder._enough(few, two, 40, 60.0) and ladder._enough(few, two, 40, 121.0)
+    assert ladder._enough(confirmed, two, 9)
+    assert not ladder._enough(confirmed, [*two, {"rung": POOLED.name}], 9), "the joint model is cheap now"
+    many = choice.Choice(candidate(COARSE, TRUE))
+    many.best.health = replace(many.best.health, registered=191)
+    assert ladder._enough(many, two, 200) and not ladder._enough(many, two, 202)
+
+
+def test_frames_that_all_others_place_elsewhere_are_lost() -> None:
+    astray = {**TRUE, "d": TRUE["d"].copy()}
+    astray["d"][:3, 3] += [6.0, -4.0, 3.0]
+    assert diagnose.lost_frames(astray, [TRUE, {n: TRUE[n] for n in "abcdefg"}]) == ["d"]
+    # One of two others agrees: who is right is open.
+    assert diagnose.lost_frames(astray, [TRUE, astray]) == []
+    assert diagnose.lost_frames(astray, [{n: TRUE[n] for n in "abcefghi"}]) == [], "nobody else has seen it"
+    plain, robust = diagnose.disagreement(astray, TRUE), diagnose.robust_disagreement(astray, TRUE)
+    assert plain is not None and plain[1] > 0.4 and robust is not None and robust[1] < 0.01

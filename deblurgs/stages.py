@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from deblurgs.train.loop import TrainedScene
 
 SCENE_FILE = "scene.safetensors"
-# So many sharp views, spread over the capture, are compared with the frames that SfM lost.
-MAX_RENDERS = 40
 
 
 @dataclass(frozen=True)
@@ -133,65 +131,14 @@ def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = Fa
         from deblurgs.train.loop import train as optimise
 
         # The data are at training size already: reducing them again would train at a smaller one.
-        model = load_model(run.sfm)
-        data = training_set(model, config)
+        data = training_set(load_model(run.sfm), config)
         at_size = dataclasses.replace(config, downscale=1.0)
         with run.metrics(append=False) as metrics:
             scene = optimise(data, at_size, log, metrics.write)
-        if model.failed and not _cameras_were_given(run):
-            found = _register_lost_frames(run, model, scene, data.scene_from_sfm, log)
-            if found.num_frames > model.num_frames:
-                log.info(
-                    f"{found.num_frames - model.num_frames} more frames have a pose now; training again with them"
-                )
-                data = training_set(found, config)
-                with run.metrics(append=False) as metrics:
-                    scene = optimise(data, at_size, log, metrics.write)
         run.checkpoint.mkdir(exist_ok=True)
         save_scene(run.checkpoint / SCENE_FILE, scene, data.names, data.scene_from_sfm)
 
     run.stage("train", config, work, outputs=[run.checkpoint / SCENE_FILE], overwrite=overwrite)
-
-
-def _cameras_were_given(run: RunFolder) -> bool:
-    from deblurgs.files import read_json
-
-    report = read_json(run.sfm / "sfm.json")
-    return bool(report.get("given")) if isinstance(report, dict) else True
-
-
-def _register_lost_frames(
-    run: RunFolder, model: "SparseModel", scene: "TrainedScene", scene_from_sfm: "Similarity", log: Log
-) -> "SparseModel":
-    """Frames without a pose against sharp renders of the scene; the SfM result, extended if any was found."""
-    import shutil
-
-    import numpy as np
-    import torch
-
-    from deblurgs.capture.dataset import load_capture
-    from deblurgs.capture.image import write_png
-    from deblurgs.render.render import sharp_view_with_depth
-    from deblurgs.sfm.stage import SharpRender, register_missing
-
-    sfm_from_scene = scene_from_sfm.inverse() @ scene.frame_drift().inverse()
-    with torch.no_grad():
-        mid = scene.trajectory.all_at(0.5)
-    poses = np.asarray(sfm_from_scene.apply_camera_from_world(mid.double().numpy()), np.float64)
-    folder = run.sfm / "lost"
-    folder.mkdir(parents=True, exist_ok=True)
-    renders = []
-    for f in np.unique(
-        np.linspace(0, model.num_frames - 1, min(model.num_frames, MAX_RENDERS)).round().astype(int)
-    ):
-        image, depth = sharp_view_with_depth(scene, mid[f], model.cameras[f])
-        picture, depths = folder / f"render{f:04d}.png", folder / f"render{f:04d}.npy"
-        write_png(picture, image.numpy())
-        np.save(depths, (depth.numpy() * float(sfm_from_scene.scale)).astype(np.float32))
-        renders.append(SharpRender(picture, depths, model.cameras[f], poses[f]))
-    found = register_missing(run.sfm, renders, load_capture(run.path).frames, folder, log=log)
-    shutil.rmtree(folder, ignore_errors=True)
-    return found
 
 
 def render(run: RunFolder, log: Log, *, overwrite: bool = False) -> None:

@@ -23,6 +23,21 @@ def sharp_view(scene: TrainedScene, camera_from_world: Tensor, camera: Camera) -
 
 
 @torch.no_grad()
+def sharp_view_with_depth(
+    scene: TrainedScene, camera_from_world: Tensor, camera: Camera, *, min_alpha: float = 0.9
+) -> tuple[Tensor, Tensor]:
+    """`sharp_view`, and the mean camera z [H,W] of what is seen; NaN where less than `min_alpha` is covered."""
+    g = scene.gaussians
+    rendered = rasterize(
+        g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, camera_from_world, camera,
+        antialiased=scene.config.antialiased,
+    )  # fmt: skip
+    covered = rendered.alpha >= min_alpha
+    depth = torch.where(covered, rendered.depth / rendered.alpha.clamp_min(1e-6), torch.nan)
+    return rendered.image.clamp(0.0, 1.0), depth
+
+
+@torch.no_grad()
 def sharp_frame(scene: TrainedScene, frame: int, camera: Camera) -> Tensor:
     """The scene at the middle of one frame's exposure, u = 0.5, in the frame's own brightness and colour."""
     pose = scene.trajectory(torch.tensor([frame]), torch.tensor([0.5]))[0, 0]

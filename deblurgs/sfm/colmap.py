@@ -8,6 +8,7 @@ import zlib  # noqa: F401, I001  (must come before pycolmap, see above)
 
 import copy
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from deblurgs.scene.camera import Camera
 from deblurgs.sfm.diagnose import Reading
 from deblurgs.sfm.parallax import MatchedPair
 from deblurgs.sfm.staging import FrameFile, Settings, mask_folder
+from deblurgs.sfm.support import RayPair
 
 Model = pycolmap.Reconstruction
 SEED = 0
@@ -70,11 +72,13 @@ def extract(database: Path, image_dir: Path, frames: Sequence[FrameFile], settin
         )
 
 
-def match(database: Path, pairs: Sequence[tuple[str, str]] | None) -> None:
+def match(database: Path, pairs: Sequence[tuple[str, str]] | None, settings: Settings | None = None) -> None:
     """Match and verify all pairs, or only the given pairs of staged names."""
     matching = pycolmap.FeatureMatchingOptions()
     matching.num_threads = os.cpu_count() or 1
     matching.use_gpu = False
+    for key, value in settings.matching.items() if settings else ():
+        setattr(matching, key, value)
     verification = pycolmap.TwoViewGeometryOptions()
     verification.ransac.random_seed = SEED
     pycolmap.set_random_seed(SEED)
@@ -90,6 +94,54 @@ def match(database: Path, pairs: Sequence[tuple[str, str]] | None) -> None:
     pairing = pycolmap.ImportedPairingOptions()
     pairing.match_list_path = listing
     pycolmap.match_image_pairs(database, matching, pairing, verification, device=pycolmap.Device.cpu)
+
+
+def join_databases(sources: Sequence[Path], target: Path) -> None:
+    """All keypoints and verified matches of several databases of the same images in one, verified again per pair.
+
+    Image ids, and the indices of the first database's keypoints, stay what they are there. Descriptors are left out:
+    those of different settings must not be compared.
+    """
+    shutil.copyfile(sources[0], target)
+    keypoints: dict[str, list[NDArray[np.float32]]] = {}
+    matches: dict[tuple[str, str], list[NDArray[np.int64]]] = {}
+    counts: dict[str, int] = {}
+    for source in sources:
+        with pycolmap.Database.open(source) as db:
+            start = dict(counts)
+            names = {i.image_id: i.name for i in db.read_all_images()}
+            for image_id, name in names.items():
+                own = db.read_keypoints(image_id)[:, :2].astype(np.float32)
+                keypoints.setdefault(name, []).append(own)
+                counts[name] = counts.get(name, 0) + len(own)
+            ids, geometries = db.read_two_view_geometries()
+            for pair_id, geometry in zip(ids, geometries, strict=True):
+                a, b = (names[i] for i in pycolmap.pair_id_to_image_pair(pair_id))
+                found = np.asarray(geometry.inlier_matches, dtype=np.int64).reshape(-1, 2)
+                if len(found):
+                    found = found + np.array([start.get(a, 0), start.get(b, 0)])
+                    matches.setdefault((a, b) if a < b else (b, a), []).append(
+                        found if a < b else found[:, ::-1]
+                    )
+    with pycolmap.Database.open(target) as db:
+        ids_by_name = {i.name: i.image_id for i in db.read_all_images()}
+        for clear in (
+            db.clear_keypoints,
+            db.clear_descriptors,
+            db.clear_matches,
+            db.clear_two_view_geometries,
+        ):
+            clear()
+        for name, parts in keypoints.items():
+            db.write_keypoints(ids_by_name[name], np.concatenate(parts))
+        for (a, b), parts in matches.items():
+            db.write_matches(ids_by_name[a], ids_by_name[b], np.concatenate(parts).astype(np.uint32))
+    listing = target.with_suffix(".pairs.txt")
+    listing.write_text("".join(f"{a} {b}\n" for a, b in sorted(matches)), encoding="ascii")
+    verification = pycolmap.TwoViewGeometryOptions()
+    verification.ransac.random_seed = SEED
+    pycolmap.set_random_seed(SEED)
+    pycolmap.verify_matches(target, listing, verification)
 
 
 def pipeline_options(settings: Settings) -> pycolmap.IncrementalPipelineOptions:
@@ -109,12 +161,31 @@ def pipeline_options(settings: Settings) -> pycolmap.IncrementalPipelineOptions:
 def map_images(
     database: Path, image_dir: Path, output: Path, settings: Settings
 ) -> list[pycolmap.Reconstruction]:
-    """Incremental mapping. All models, the one with most registered images first (it need not be "
-    "COLMAP's first)."""
+    """All models of one mapping, the one with most registered images first (it need not be COLMAP's first)."""
     output.mkdir(parents=True, exist_ok=True)
     pycolmap.set_random_seed(SEED)
-    models = pycolmap.incremental_mapping(database, image_dir, output, pipeline_options(settings))
+    if settings.mapping == "global":
+        models = pycolmap.global_mapping(database, image_dir, output, _global_options())
+    else:
+        models = pycolmap.incremental_mapping(database, image_dir, output, pipeline_options(settings))
     return sorted(models.values(), key=lambda m: (-m.num_reg_images(), -m.num_points3D()))
+
+
+def _global_options() -> pycolmap.GlobalPipelineOptions:
+    options = pycolmap.GlobalPipelineOptions()
+    options.num_threads = os.cpu_count() or 1
+    for part in (
+        options,
+        options.mapper,
+        options.mapper.rotation_averaging,
+        options.mapper.global_positioning,
+        options.mapper.retriangulation,
+    ):
+        part.random_seed = SEED
+    options.mapper.num_threads = os.cpu_count() or 1
+    options.mapper.global_positioning.use_gpu = False
+    options.mapper.bundle_adjustment.ceres.use_gpu = False
+    return options
 
 
 def keypoint_counts(database: Path) -> dict[str, int]:
@@ -167,6 +238,47 @@ def matched_pairs(database: Path, limit: int = 60) -> list[MatchedPair]:
                 sides.append((db.read_keypoints(image_id)[chosen, :2].astype(np.float64) - middle) * scale)
             first = cameras[pycolmap.pair_id_to_image_pair(pair_id)[0]]
             result.append(MatchedPair(sides[0], sides[1], int(max(first.width, first.height))))
+    return result
+
+
+def verified_keypoints(
+    database: Path, first: str, second: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pixels [n, 2] of the verified matches of two images (staged names), in the order of the arguments."""
+    with pycolmap.Database.open(database) as db:
+        images = [db.read_image_with_name(n) for n in (first, second)]
+        if any(i is None for i in images):
+            return np.zeros((0, 2)), np.zeros((0, 2))
+        a, b = (i.image_id for i in images)  # pyright: ignore[reportOptionalMemberAccess]
+        if not db.exists_two_view_geometry(a, b):
+            return np.zeros((0, 2)), np.zeros((0, 2))
+        inliers = np.asarray(db.read_two_view_geometry(a, b).inlier_matches, dtype=np.int64).reshape(-1, 2)
+        sides = [
+            db.read_keypoints(i)[k, :2].astype(np.float64) for i, k in zip((a, b), inliers.T, strict=True)
+        ]
+    return sides[0], sides[1]
+
+
+def explained_pairs(database: Path, model: pycolmap.Reconstruction) -> list[RayPair]:
+    """The verified matches of every pair of registered images as viewing rays, with the model's relative pose."""
+    images = {model.image(i).name: model.image(i) for i in model.reg_image_ids()}
+    result = []
+    with pycolmap.Database.open(database) as db:
+        names = {i.image_id: i.name for i in db.read_all_images()}
+        keypoints = {i: db.read_keypoints(i)[:, :2].astype(np.float64) for i in names if names[i] in images}
+        ids, geometries = db.read_two_view_geometries()
+        for pair_id, geometry in zip(ids, geometries, strict=True):
+            both = pycolmap.pair_id_to_image_pair(pair_id)
+            if not len(geometry.inlier_matches) or any(i not in keypoints for i in both):
+                continue
+            sides, poses_ = [], []
+            for image_id, chosen in zip(both, np.asarray(geometry.inlier_matches).T, strict=True):
+                image = images[names[image_id]]
+                camera = model.camera(image.camera_id)
+                sides.append(np.asarray(camera.cam_from_img(keypoints[image_id][chosen]), dtype=np.float64))
+                poses_.append(as_matrix(image.cam_from_world()))  # pyright: ignore[reportArgumentType]
+            focal = float(model.camera(images[names[both[0]]].camera_id).mean_focal_length())
+            result.append(RayPair(sides[0], sides[1], poses_[1] @ np.linalg.inv(poses_[0]), focal))
     return result
 
 
@@ -385,6 +497,20 @@ def restricted(model: pycolmap.Reconstruction, image_ids: Sequence[int]) -> pyco
         result.add_point3D_with_id(
             point_id, pycolmap.Point3D(xyz=point.xyz, color=point.color, error=point.error, track=track)
         )
+    return result
+
+
+def without_images(model: pycolmap.Reconstruction, names: Sequence[str]) -> pycolmap.Reconstruction:
+    """The model without some of its images, and adjusted again, since they have pulled at the others."""
+    kept = [i for i in model.reg_image_ids() if model.image(i).name not in names]
+    result = restricted(model, kept)
+    for point_id in [p for p, point in result.points3D.items() if point.track.length() < 2]:
+        result.delete_point3D(point_id)
+    options = pycolmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    options.ceres.solver_options.num_threads = os.cpu_count() or 1
+    pycolmap.bundle_adjustment(result, options)
+    result.update_point_3d_errors()
     return result
 
 

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblurgs.errors import SfmError
-from deblurgs.sfm import colmap, ladder
+from deblurgs.sfm import colmap
+from deblurgs.sfm.features import features_and_matches
 from deblurgs.sfm.output import fit_lens
+from deblurgs.sfm.rungs import RUNGS
 from deblurgs.sfm.staging import FrameFile, Settings, stage_images
 
 _MAX_JSON_BYTES = 64 << 20
@@ -144,9 +146,9 @@ def triangulate(
     images = folder / "stage"
     stage_images(frames, images)
     tried = []
-    for number, rung in enumerate(ladder.RUNGS[:2], start=1):
+    for number, rung in enumerate(RUNGS[:2], start=1):
         settings = replace(rung, max_image_size=max_image_size)
-        database, extract_s, match_s = ladder.features_and_matches(
+        database, extract_s, match_s = features_and_matches(
             frames, images, folder / f"given{number}", settings, say
         )
         model = colmap.triangulate(

@@ -7,11 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deblurgs.errors import SfmError
 from deblurgs.files import write_json_atomic
-from deblurgs.sfm import colmap, given, ladder
+from deblurgs.scene.camera import Camera
+from deblurgs.sfm import colmap, given, ladder, renders
 from deblurgs.sfm import register as registration
 from deblurgs.sfm.diagnose import WARN_SHARE, examine, floor_problem
+from deblurgs.sfm.distortion import without_needless_distortion
 from deblurgs.sfm.model import SparseModel, save_model
 from deblurgs.sfm.output import Lenses, sparse_model, write_sparse
 from deblurgs.sfm.staging import FrameFile
@@ -23,12 +27,20 @@ REPORT = "sfm.json"
 
 
 def sfm(request: Request, say: Say) -> dict[str, Any]:
-    """Find the cameras of the frames and write sparse/0, images/, model.npz, sfm.json and database.db."""
+    """Find the cameras of the frames and write sparse/0, images/, model.npz, sfm.json and database.db.
+
+    {"needs_restored": true} if that cannot go on without restored copies of the frames, request["restored"].
+    """
     begun = time.monotonic()
     work_dir, frames = Path(request["work_dir"]), _frames(request["frames"])
     folder = work_dir / "work"
-    result = ladder.climb(frames, folder, request["max_image_size"], request["budget_s"], say)
-    model, distortion = ladder.without_needless_distortion(result.model)
+    restored = (
+        {name: Path(path) for name, path in request["restored"].items()} if "restored" in request else None
+    )
+    result = ladder.climb(frames, folder, request["max_image_size"], request["budget_s"], say, restored)
+    if result is None:
+        return {"needs_restored": True}
+    model, distortion = without_needless_distortion(result.model)
     model = colmap.in_own_frame(model, frames)
     health = examine(colmap.reading(model, frames), result.health.parallax_px)
     warnings = [*result.warnings, *_warnings(health.registered, len(frames), result.failed)]
@@ -147,6 +159,25 @@ def register(request: Request, say: Say) -> dict[str, Any]:
     train = _frames(request["train_frames"])
     found, failed = registration.register(Path(request["sfm_dir"]), train, frames, out_dir / "work", say)
     lenses = Lenses(out_dir / "images")
+    result = [_view(f, pose, lens, lenses) for f, pose, lens in found]
+    shutil.rmtree(out_dir / "work", ignore_errors=True)
+    return {"views": result, "failed": failed}
+
+
+def register_to_renders(request: Request, say: Say) -> dict[str, Any]:
+    """Find frames without a pose by means of sharp renders; see renders.py. The model is only read."""
+    out_dir, frames = Path(request["out_dir"]), _frames(request["frames"])
+    views = [
+        renders.Render(
+            file,
+            np.load(r["depth"], allow_pickle=False),
+            Camera(*r["camera"]),
+            np.array(r["camera_from_world"]),
+        )
+        for file, r in zip(_frames(request["renders"]), request["renders"], strict=True)
+    ]
+    found, failed = renders.register(Path(request["sfm_dir"]), views, frames, out_dir / "work", say)
+    lenses = Lenses(Path(request["images"]))
     result = [_view(f, pose, lens, lenses) for f, pose, lens in found]
     shutil.rmtree(out_dir / "work", ignore_errors=True)
     return {"views": result, "failed": failed}

@@ -55,7 +55,7 @@ def register(
         model.image(i).name: colmap.lens(model, model.image(i).camera_id) for i in model.reg_image_ids()
     }
     for frame in frames:
-        lens = _lens_for(frame, list(lenses.values()))
+        lens = lens_for(frame, list(lenses.values()))
         if lens is None:
             failed.append((frame.name, f"no training camera has the shape {frame.width}x{frame.height} px"))
             continue
@@ -72,7 +72,7 @@ def register(
     return found, failed
 
 
-def _lens_for(frame: FrameFile, lenses: Sequence[colmap.Lens]) -> colmap.Lens | None:
+def lens_for(frame: FrameFile, lenses: Sequence[colmap.Lens]) -> colmap.Lens | None:
     """The training lens of the frame's size, else one of its aspect ratio scaled to it."""
     exact = [x for x in lenses if (x.width, x.height) == (frame.width, frame.height)]
     for lens in [*exact, *lenses]:

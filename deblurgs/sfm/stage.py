@@ -17,8 +17,10 @@ from deblurgs.log import Log
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.frame import Frame
 from deblurgs.sfm.diagnose import MIN_FRAMES
+from deblurgs.sfm.extend import extend
 from deblurgs.sfm.model import SparseModel, load_model
 from deblurgs.sfm.process import run_child
+from deblurgs.sfm.restored import Restorer, wiener, write_restored
 
 DEFAULT_MAX_IMAGE_SIZE = 1000
 DEFAULT_BUDGET_S = 600.0
@@ -50,6 +52,7 @@ def run_sfm(
     timeout_s: float | None = None,
     memory_limit_mb: int | None = None,
     masks: Mapping[str, Path] | None = None,
+    restore: Restorer = wiener,
     log: Log,
 ) -> SparseModel:
     """Camera poses and sparse points of the training frames, written into `work_dir` (RUN/sfm).
@@ -61,7 +64,8 @@ def run_sfm(
     frames: {name: 4x4 camera_from_world}) points are triangulated with these poses fixed.
     max_image_size: longer side in pixels at which features are found. budget_s: after so many seconds no further
     settings are tried; timeout_s: the child is killed. memory_limit_mb: address space limit of the child. masks: frame
-    name -> 8-bit image, 0 where the photo is transparent; no feature is looked for there.
+    name -> 8-bit image, 0 where the photo is transparent; no feature is looked for there. restore: makes the copies in
+    which features are looked for when the frames themselves give too few; training sees only the frames.
 
     Writes sparse/0/*.bin (COLMAP, distorted camera), images/*.png (undistorted frames, only if the lens moves
     something by over 0.1 px), model.npz, database.db (features, not for given models) and last sfm.json.
@@ -87,7 +91,12 @@ def run_sfm(
     }
     if given is not None:
         request["given"] = str(given.resolve())
-    run_child(job, request, work_dir, log=log, timeout_s=timeout_s)
+    result = run_child(job, request, work_dir, log=log, timeout_s=timeout_s)
+    if result.get("needs_restored"):
+        log.info("SfM: restoring copies of the frames to find features in")
+        staged = [str(f["staged"]) for f in request["frames"]]
+        request["restored"] = write_restored(train, staged, work_dir / "work" / "restored", restore)
+        run_child(job, request, work_dir, log=log, timeout_s=timeout_s)
     return load_model(work_dir)
 
 
@@ -127,6 +136,62 @@ def register_test(
         "out_dir": str(out_dir.resolve()),
     }
     return _posed_views(run_child("register", request, out_dir, log=log, timeout_s=timeout_s))
+
+
+@dataclass(frozen=True)
+class SharpRender:
+    """A sharp view of a trained scene, written to files.
+
+    image: PNG. depth: .npy [H, W] float32, camera z in units of the SfM world, NaN where nothing is. camera: pinhole,
+    of the image's size. camera_from_world: [4, 4], SfM world.
+    """
+
+    image: Path
+    depth: Path
+    camera: Camera
+    camera_from_world: NDArray[np.float64]
+
+
+def register_missing(
+    sfm_dir: Path,
+    renders: Sequence[SharpRender],
+    frames: Sequence[Frame],
+    out_dir: Path,
+    *,
+    log: Log,
+    timeout_s: float | None = None,
+) -> SparseModel:
+    """Register the frames that SfM lost against sharp renders of the scene, and extend `sfm_dir` by those found.
+
+    frames: all training frames in capture order. model.npz and sfm.json are written anew if any frame was found; a
+    frame whose pose two halves of the renders do not agree on stays failed, with its reason. Works in `out_dir`.
+    """
+    model = load_model(sfm_dir)
+    lost = {name for name, _ in model.failed}
+    missing = [f for f in frames if f.name in lost and f.split == "train"]
+    if not missing or not renders:
+        return model
+    pictures = [Frame(r.image.name, r.image, r.camera.width, r.camera.height) for r in renders]
+    listing = [
+        {
+            **entry, "depth": str(r.depth.resolve()), "camera_from_world": r.camera_from_world.tolist(),
+            "camera": [r.camera.width, r.camera.height, r.camera.fx, r.camera.fy, r.camera.cx, r.camera.cy],
+        }
+        for entry, r in zip(_listing(pictures, prefix="r"), renders, strict=True)
+    ]  # fmt: skip
+    request = {
+        "sfm_dir": str(sfm_dir.resolve()),
+        "renders": listing,
+        "frames": _listing(missing),
+        "images": str((sfm_dir / "images").resolve()),
+        "out_dir": str(out_dir.resolve()),
+    }
+    posed = _posed_views(run_child("register_to_renders", request, out_dir, log=log, timeout_s=timeout_s))
+    if not posed.camera_from_world:
+        return model
+    found = {n: (posed.cameras[n], posed.image_paths[n], p) for n, p in posed.camera_from_world.items()}
+    failed = [(n, posed.failed.get(n, r)) for n, r in model.failed if n not in found]
+    return extend(sfm_dir, [f.name for f in frames if f.split == "train"], found, failed)
 
 
 def undistort_like(

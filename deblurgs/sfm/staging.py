@@ -4,7 +4,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+DEFAULT_FEATURE_SIDE = 1000
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,24 @@ class FrameFile:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a rung of the ladder changes against COLMAP's defaults."""
+    """What an attempt changes against COLMAP's defaults: options of features, matching and mapping by their name.
+
+    features: key of the feature database; attempts with equal `sift`, `matching` and `restored` share one.
+    parts: attempts whose features and matches are taken together; held-out images are registered with those of the
+    first, whose `sift` is repeated here.
+    mapping: image by image, or all at once from the graph of image pairs. restored: features are found on restored
+    copies of the frames. max_image_size: longer side in pixels at which features are found.
+    """
 
     name: str
     sift: Mapping[str, Any] = field(default_factory=dict)
+    matching: Mapping[str, Any] = field(default_factory=dict)
     mapper: Mapping[str, Any] = field(default_factory=dict)
-    max_image_size: int = 1000
+    mapping: Literal["incremental", "global"] = "incremental"
+    features: str = "features"
+    restored: bool = False
+    parts: tuple["Settings", ...] = ()
+    max_image_size: int = DEFAULT_FEATURE_SIDE
 
 
 def stage_images(frames: Sequence[FrameFile], folder: Path) -> None:

@@ -67,6 +67,7 @@ def _job(name: str) -> Callable[[dict[str, Any], Callable[[str], None]], dict[st
         "given_poses": jobs.given_poses,
         "views": jobs.views,
         "register": jobs.register,
+        "register_to_renders": jobs.register_to_renders,
         "undistort": jobs.undistort_images,
     }
     return table[name]

@@ -60,7 +60,7 @@ class TrainedScene:
         return count_views(self.trajectory, cameras, self.depths, self.config)
 
     def shutter(self) -> dict[str, float]:
-        """What was learnt or given about the shutter: `duty` of the frame interval, `readout` in the trajectory's unit."""
+        """What was learnt or given about it: `duty` of the frame interval, `readout` in the trajectory's unit."""
         t = self.trajectory
         found = {"duty": round(float(t.duty.detach()), 4)} if isinstance(t, ContinuousTrajectory) else {}
         return found | ({"readout": round(float(t.readout.detach()), 4)} if t.rolling else {})

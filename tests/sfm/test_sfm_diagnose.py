@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import sfm_rendered as rendered
 
-from deblurgs.sfm import colmap, diagnose, ladder, parallax
+from deblurgs.sfm import diagnose, features, parallax
 from deblurgs.sfm.diagnose import Evidence, Reading
 from deblurgs.sfm.parallax import MatchedPair
 
@@ -115,23 +115,6 @@ def test_disagreement_ignores_similarities_and_measures_the_rest() -> None:
     assert diagnose.disagreement(first, {"a": poses[0]}) is None
 
 
-def test_a_forgiving_rung_must_agree_with_a_stricter_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More registered frames do not count when the common frames contradict the stricter model."""
-    true = dict(zip("abcdefghi", np.array(rendered.arc(9)), strict=True))
-    wrong = dict(zip("abcdefghi", np.array(rendered.turns(9)[::-1]), strict=True))
-    monkeypatch.setattr(colmap, "poses", lambda model: model)
-
-    def candidate(poses: dict[str, np.ndarray]) -> ladder._Best:
-        health = replace(diagnose.examine(reading()), registered=len(poses))
-        return ladder._Best(poses, ladder.RUNGS[0], None, health, [], {})  # type: ignore[arg-type]
-
-    strict = candidate({n: true[n] for n in "abcdef"})
-    assert ladder._verdict(candidate(true), strict, 9) is None
-    assert "disagrees" in (ladder._verdict(candidate(wrong), strict, 9) or "")
-    assert "no more frames" in (ladder._verdict(candidate({n: true[n] for n in "abcde"}), strict, 9) or "")
-    assert "2 of 9" in (ladder._verdict(candidate({n: true[n] for n in "ab"}), None, 9) or "")
-
-
 def test_floor() -> None:
     assert diagnose.floor_problem(3, 10) is None
     assert "2 of 4" in (diagnose.floor_problem(2, 4) or "")
@@ -169,6 +152,27 @@ def test_failures_are_told_apart(evidence: Evidence, said: str) -> None:
     assert said in text and text.rstrip().endswith(".")
 
 
+@pytest.mark.parametrize(
+    ("evidence", "expected"),
+    [
+        (EVIDENCE, False),
+        (replace(EVIDENCE, keypoints={"a": 3, "b": 900}), True),
+        (replace(EVIDENCE, pairs=()), True),
+        (replace(EVIDENCE, motion_px=0.2), True),
+        (replace(EVIDENCE, parallax_px=0.7), True),
+    ],
+)
+def test_no_further_settings_are_tried_where_the_capture_is_to_blame(
+    evidence: Evidence, expected: bool
+) -> None:
+    assert diagnose.hopeless(evidence) is expected
+
+
+def test_cameras_that_explain_few_matches_are_not_believed() -> None:
+    assert not diagnose.examine(reading(), 10.0, 0.86).problems
+    assert any("explain only 39%" in p for p in diagnose.examine(reading(), 10.0, 0.39).problems)
+
+
 def test_reasons_of_single_frames() -> None:
     keypoints, pairs = {"a": 400, "b": 2, "c": 300, "d": 200}, [("a", "x"), ("a", "y")]
     assert "could not read" in diagnose.frame_reason("z", keypoints, pairs, {})
@@ -179,9 +183,9 @@ def test_reasons_of_single_frames() -> None:
 
 
 def test_pairs_of_long_captures_are_few_connected_and_close_loops() -> None:
-    assert ladder.image_pairs([str(i) for i in range(150)]) is None
+    assert features.image_pairs([str(i) for i in range(150)]) is None
     names = [f"{i:04d}" for i in range(600)]
-    pairs = ladder.image_pairs(names)
+    pairs = features.image_pairs(names)
     assert pairs is not None and len(set(pairs)) == len(pairs) < 12_000
     assert all(a < b for a, b in pairs)
     assert all((names[i], names[i + g]) in pairs for i in (0, 300, 589) for g in range(1, 11))

@@ -16,7 +16,9 @@ from PIL import Image
 
 from deblurgs.errors import ResourceError, SfmError
 from deblurgs.log import Log
-from deblurgs.sfm import colmap, ladder, process
+from deblurgs.sfm import colmap, process
+from deblurgs.sfm.features import features_and_matches
+from deblurgs.sfm.rungs import RUNGS
 from deblurgs.sfm.stage import run_sfm
 from deblurgs.sfm.staging import FrameFile, stage_images
 from deblurgs.sfm.worker import _classify
@@ -196,10 +198,10 @@ def test_features_are_reused_on_a_retry_and_only_then(
         for i, f in enumerate(rendered.save(images, tmp_path / "in"))
     ]
     stage_images(frames, tmp_path / "stage")
-    settings = ladder.RUNGS[1]
+    settings = RUNGS[1]
 
     def run() -> Path:
-        return ladder.features_and_matches(frames, tmp_path / "stage", tmp_path / "rung", settings, print)[0]
+        return features_and_matches(frames, tmp_path / "stage", tmp_path / "rung", settings, print)[0]
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt

@@ -165,6 +165,7 @@ def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = Fa
 
     def work() -> None:
         from deblurgs.interrupt import stop_on_first_interrupt
+        from deblurgs.rescue import find_lost_frames
         from deblurgs.train.checkpoint import save_scene
         from deblurgs.train.loop import train as optimise
         from deblurgs.train.memory import check_memory, estimate_memory
@@ -179,6 +180,14 @@ def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = Fa
         with stop_on_first_interrupt() as stop:
             with run.metrics(append=False) as metrics:
                 scene = optimise(data, at_size, log, metrics.write, stop=stop)
+            if not stop.requested:
+                extended = find_lost_frames(run, model, scene, data.scene_from_sfm, log)
+                if len(extended.names) > len(model.names):
+                    more = len(extended.names) - len(model.names)
+                    log.info(f"{more} more frames have a pose now: training again with them")
+                    data = training_set(extended, load_capture(run.path), config)
+                    with run.metrics(append=False) as metrics:
+                        scene = optimise(data, at_size, log, metrics.write, stop=stop)
             if stop.requested:
                 run.checkpoint.mkdir(exist_ok=True)
                 save_scene(partial, scene, data.names, data.scene_from_sfm)

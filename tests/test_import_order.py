@@ -32,8 +32,8 @@ LOWER_ROOMS: dict[str, set[str]] = {
 BASE_FOR_PURE_ROOMS = {"errors"}
 PURE_ROOMS = {"math", "scene", "raster"}
 # The top sees everything. The command line is imported by nobody, stages and doctor only by the command line.
-TOP = {"cli", "stages", "doctor", "__main__"}
-TOP_EDGES = {("stages", "cli"), ("doctor", "cli"), ("cli", "__main__")}
+TOP = {"cli", "stages", "rescue", "doctor", "__main__"}
+TOP_EDGES = {("rescue", "stages"), ("stages", "cli"), ("doctor", "cli"), ("cli", "__main__")}
 
 # Third-party packages with one home each, so that replacing one touches one place.
 HOMES: dict[str, set[str]] = {

@@ -1,5 +1,6 @@
 """The whole job through the command line, on the capture that ships with the project, with very little training."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ from deblurgs.demo import demo_source
 from deblurgs.errors import EXIT_INTERRUPTED
 from deblurgs.export.ply import read_ply
 from deblurgs.export.trajectories import read_trajectories
+from deblurgs.sfm.model import load_model, save_model
 from deblurgs.stages import source_identity
 
 BRIEF = ["--train.scales", "0.25", "--train.steps", "60", "--train.density.max-gaussians", "2500", "--quiet"]
@@ -279,3 +281,29 @@ def test_another_source_of_the_same_name_is_not_mistaken_for_the_first(tmp_path)
     assert before == source_identity(first)
     picture(first / "1.png", noise.integers(0, 255, (20, 30, 3), np.uint8))
     assert before != source_identity(first), "a photo was added"
+
+
+@pytest.mark.slow
+def test_a_lost_frame_is_found_again_by_sharp_renders(tmp_path: Path) -> None:
+    """A frame is taken out of the model before training; its pose comes back close to that of SfM."""
+    folder = tmp_path / "run"
+    assert main(["process", str(demo_source()), "--output", str(folder), "--quiet"]) == 0
+    whole = load_model(folder / "sfm")
+    lost = whole.names[len(whole.names) // 2]
+    kept = [i for i, name in enumerate(whole.names) if name != lost]
+    save_model(
+        dataclasses.replace(
+            whole, names=[whole.names[i] for i in kept], cameras=[whole.cameras[i] for i in kept],
+            image_paths=[whole.image_paths[i] for i in kept], camera_from_world=whole.camera_from_world[kept],
+            observations=[whole.observations[i] for i in kept], failed=[(lost, "taken out")],
+        ),
+        folder / "sfm",
+    )  # fmt: skip
+    steps = ["--preset", "fast", "--train.steps", "300", "300", "--train.density.max-gaussians", "8000"]
+    assert main(["train", str(folder), "--quiet", *steps]) == 0
+    found = load_model(folder / "sfm")
+    assert found.names == whole.names and not found.failed
+    turn = found.camera_from_world[found.names.index(lost), :3, :3] @ (
+        whole.camera_from_world[whole.names.index(lost), :3, :3].T
+    )
+    assert np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))) < 2.0

@@ -63,8 +63,9 @@ class TrajectoryConfig:
     interval. Negative from bottom to top."""
     duty: float = 0.5
     """`continuous`: share of the frame interval with an open shutter, at the start."""
-    timing_lr: float = 5e-3
-    """Learning rate of readout and duty."""
+    timing_lr: float = 2e-2
+    """Learning rate of readout and duty at the start; it falls to a twentieth. Single frames say little about them, so
+    most of the steps cancel."""
     jitter: bool = False
     """Shift the virtual views of every step at random within the exposure, so that few of them leave no ghosts."""
 

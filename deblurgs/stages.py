@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from deblurgs.train.loop import TrainedScene
 
 SCENE_FILE = "scene.safetensors"
+STILL_PX = 2.0
+"""Paths up to this length leave no blur worth a word."""
 PARTIAL_FILE = "interrupted.safetensors"
 """What an interrupted training had reached; the last finished scene stays beside it until a new one is finished."""
 TRUE_POSES_FILE = "truth/poses.json"
@@ -261,7 +263,7 @@ def _write_frames(
             old.unlink()
     (run.renders / "sharp.mp4").unlink(missing_ok=True)
     stems = unique_stems(names)
-    views = scene.num_views(model.cameras)
+    views, lengths = scene.num_views(model.cameras), scene.path_lengths_px(model.cameras)
     with log.progress("render", len(names)) as ticker:
         for f, camera in enumerate(model.cameras):
             observed = as_tensor(read_rgb(Path(model.image_paths[f])))
@@ -271,7 +273,8 @@ def _write_frames(
             if not path_explains(scene, f, camera, observed, reblur, mask):
                 # Plain splats would do as well here, and the photo itself is better than either.
                 sharp = observed
-                log.warn(f"{names[f]}: no path explains its blur, so it is handed back as it came")
+                if lengths[f] > STILL_PX:
+                    log.warn(f"{names[f]}: no path explains its blur, so it is handed back as it came")
             write_png(run.sharp / f"{stems[f]}.png", sharp.numpy())
             write_png(run.reblur / f"{stems[f]}.png", reblur.numpy())
             ticker.update(f + 1)

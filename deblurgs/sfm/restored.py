@@ -43,15 +43,18 @@ def wiener(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def write_restored(
     frames: Sequence[Frame], staged: Sequence[str], folder: Path, restore: Restorer
 ) -> dict[str, str]:
-    """Restored copies as PNG in `folder`: staged name of each frame -> path.
+    """Restored copies as PNG in `folder`: staged name of each frame that can be read -> path.
 
     Raises SfmError if `restore` changes the size of an image.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
     for frame, name in zip(frames, staged, strict=True):
-        with Image.open(frame.path) as opened:
-            pixels = np.asarray(opened.convert("RGB"))
+        try:
+            with Image.open(frame.path) as opened:
+                pixels = np.asarray(opened.convert("RGB"))
+        except (OSError, ValueError, SyntaxError):
+            continue  # COLMAP cannot read it either, and the report will say so
         result = restore(pixels)
         if result.shape != pixels.shape:
             raise SfmError(

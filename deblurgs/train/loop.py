@@ -56,6 +56,12 @@ class TrainedScene:
     config: TrainConfig
     seconds: float
 
+    @torch.no_grad()
+    def path_lengths_px(self, cameras: list[Camera]) -> list[float]:
+        """The longest way of an image point during each exposure, in pixels of the given cameras."""
+        poses = self.trajectory(torch.arange(self.trajectory.num_frames), torch.linspace(0.0, 1.0, 9))
+        return path_length_px(poses, cameras, self.depths).tolist()
+
     def num_views(self, cameras: list[Camera]) -> list[int]:
         return count_views(self.trajectory, cameras, self.depths, self.config)
 
@@ -287,6 +293,10 @@ class Trainer:
         if c.photometry.gain:
             self.gain_optimizer.step(torch.tensor([frame]), c.photometry.gain_lr * (1.0 - 0.9 * progress))
         if self.shared_optimizer is not None:
+            for group in self.shared_optimizer.param_groups:
+                group["lr"] = (
+                    exponential(group["first_lr"], group["first_lr"] / 20, progress) * self.lr_factor
+                )
             self.shared_optimizer.step()
         self.photometry.hold_gauge()
         if progress < c.trajectory.straight_until:
@@ -379,13 +389,14 @@ def shared_adam(
     trajectory: AnyTrajectory, photometry: Photometry, config: TrainConfig
 ) -> torch.optim.Adam | None:
     """Adam over the numbers that all frames share, None when there are none to learn."""
-    groups = []
+    rates: list[tuple[Tensor, float]] = []
     if trajectory.readout.requires_grad:
-        groups.append({"params": [trajectory.readout], "lr": config.trajectory.timing_lr})
+        rates.append((trajectory.readout, config.trajectory.timing_lr))
     if isinstance(trajectory, ContinuousTrajectory):
-        groups.append({"params": [trajectory.logit_duty], "lr": config.trajectory.timing_lr})
+        rates.append((trajectory.logit_duty, config.trajectory.timing_lr))
     if photometry.has_curve:
-        groups.append({"params": [photometry.bends], "lr": config.photometry.bends_lr})
+        rates.append((photometry.bends, config.photometry.bends_lr))
+    groups = [{"params": [p], "lr": lr, "first_lr": lr} for p, lr in rates]
     return torch.optim.Adam(groups, betas=(0.9, 0.99)) if groups else None
 
 

@@ -115,7 +115,8 @@ class DensityConfig:
     every: int = 60
     """Steps between two rounds of density control."""
     growth: float = 0.25
-    """Largest relative growth per round."""
+    """Relative growth per round; `mcmc` takes more where the cap would otherwise not be reached at two fifths of the
+    run."""
     until: float = 0.8
     """Share of all steps after which the number of Gaussians stays fixed."""
     noise: float = 0.0

@@ -14,6 +14,9 @@ from deblurgs.scene.gaussians import PARAMETERS, Gaussians
 from deblurgs.train.optimizer import GaussianAdam, exponential
 
 MAX_COPIES = 51
+FULL_AT = 0.4
+"""Share of all steps at which `mcmc` has reached its cap at the latest, if `MOST_GROWTH` per round allows it."""
+MOST_GROWTH = 1.0
 
 
 class Density(Protocol):
@@ -49,6 +52,11 @@ class McmcDensity:
     ) -> None:  # fmt: skip
         self.config, self.gaussians, self.optimizer, self.rng = config, gaussians, optimizer, rng
         self.last_step = int(config.until * total_steps)
+        # Blurred captures start from few points. Where the usual growth would be too slow it is raised so that the cap
+        # is reached in time for the detail to be learnt.
+        rounds = max(1.0, FULL_AT * total_steps / config.every)
+        needed = (config.max_gaussians / max(gaussians.num_gaussians, 1)) ** (1.0 / rounds) - 1.0
+        self.growth = max(config.growth, min(needed, MOST_GROWTH)) if config.growth > 0 else 0.0
 
     @torch.no_grad()
     def after_step(
@@ -88,7 +96,7 @@ class McmcDensity:
     def _grow(self) -> None:
         g = self.gaussians
         count = g.num_gaussians
-        target = min(self.config.max_gaussians, max(count + 1, int(count * (1.0 + self.config.growth))))
+        target = min(self.config.max_gaussians, max(count + 1, int(count * (1.0 + self.growth))))
         num_new = target - count
         if num_new <= 0:
             return

@@ -98,7 +98,7 @@ class PhotometryConfig:
     num_bends: int = 0
     """Coefficients of a learnt response curve; 0 = the sRGB curve."""
     bends_lr: float = 2e-3
-    """Learning rate of the response curve."""
+    """Learning rate of the response curve at the start; it falls to a twentieth."""
 
     def __post_init__(self) -> None:
         _require(self, self.gain_lr > 0, "gain_lr", "above 0")
@@ -258,8 +258,12 @@ def from_dict(base: T, data: dict[str, Any]) -> T:
             changes[key] = from_dict(current, value)
         elif isinstance(current, tuple) and isinstance(value, list):
             changes[key] = tuple(value)
-        elif isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
-            changes[key] = float(value)
+        elif (
+            isinstance(current, float | None)
+            and isinstance(value, int | float)
+            and not isinstance(value, bool)
+        ):
+            changes[key] = float(value)  # the only settings that may be None are numbers
         elif isinstance(value, type(current)):
             changes[key] = value
         else:

@@ -48,6 +48,8 @@ def find_lost_frames(
         depth = frame_depth(scene, int(f), camera).numpy() * float(sfm_from_scene.scale)
         np.save(depths, np.where(depth > 0, depth, np.nan).astype(np.float32))
         renders.append(SharpRender(picture, depths, camera, poses[f]))
-    found = register_missing(run.sfm, renders, load_capture(run.path).frames, folder, log=log)
-    shutil.rmtree(folder, ignore_errors=True)
-    return found
+    capture = load_capture(run.path)
+    try:
+        return register_missing(run.sfm, renders, capture.frames, folder, masks=capture.masks, log=log)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deblurgs.config import TrainConfig, to_dict
-from deblurgs.errors import UsageError
+from deblurgs.errors import DeblurgsError, UsageError
 from deblurgs.log import Log
 from deblurgs.run import RunFolder, StageStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -167,7 +169,6 @@ def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = Fa
 
     def work() -> None:
         from deblurgs.interrupt import stop_on_first_interrupt
-        from deblurgs.rescue import find_lost_frames
         from deblurgs.train.checkpoint import save_scene
         from deblurgs.train.loop import train as optimise
         from deblurgs.train.memory import check_memory, estimate_memory
@@ -183,13 +184,10 @@ def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = Fa
             with run.metrics(append=False) as metrics:
                 scene = optimise(data, at_size, log, metrics.write, stop=stop)
             if not stop.requested:
-                extended = find_lost_frames(run, model, scene, data.scene_from_sfm, log)
-                if len(extended.names) > len(model.names):
-                    more = len(extended.names) - len(model.names)
-                    log.info(f"{more} more frames have a pose now: training again with them")
-                    data = training_set(extended, load_capture(run.path), config)
-                    with run.metrics(append=False) as metrics:
-                        scene = optimise(data, at_size, log, metrics.write, stop=stop)
+                try:
+                    scene, data = _with_lost_frames(run, model, scene, data, config, log, stop)
+                except DeblurgsError as error:
+                    log.warn(f"the frames without a pose could not be looked for: {error}")
             if stop.requested:
                 run.checkpoint.mkdir(exist_ok=True)
                 save_scene(partial, scene, data.names, data.scene_from_sfm)
@@ -204,6 +202,45 @@ def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = Fa
         save_scene(run.checkpoint / SCENE_FILE, scene, data.names, data.scene_from_sfm)
 
     run.stage("train", config, work, outputs=[run.checkpoint / SCENE_FILE], overwrite=overwrite)
+
+
+def _with_lost_frames(
+    run: RunFolder,
+    model: "SparseModel",
+    scene: "TrainedScene",
+    data: "TrainingSet",
+    config: TrainConfig,
+    log: Log,
+    stop: "Callable[[], bool]",
+) -> "tuple[TrainedScene, TrainingSet]":
+    """The scene trained once more with the frames that its sharp renders helped to find; as it was if there are none.
+
+    Whatever ends the second training early, the first scene stays, and the model in the run folder with it.
+    """
+    from deblurgs.capture.dataset import load_capture
+    from deblurgs.rescue import find_lost_frames
+    from deblurgs.sfm.model import save_model
+    from deblurgs.train.loop import train as optimise
+
+    extended = find_lost_frames(run, model, scene, data.scene_from_sfm, log)
+    more = len(extended.names) - len(model.names)
+    if more == 0:
+        return scene, data
+    again = None
+    try:
+        if not stop():
+            log.info(f"{more} more frames have a pose now: training again with them")
+            second = training_set(extended, load_capture(run.path), config)
+            with run.metrics(append=True) as metrics:
+                again = optimise(
+                    second, dataclasses.replace(config, downscale=1.0), log, metrics.write, stop=stop
+                )
+            if not stop():
+                return again, second
+    finally:
+        if again is None or stop():
+            save_model(model, run.sfm)
+    return scene, data
 
 
 def scene_path(run: RunFolder, log: Log) -> Path:
@@ -254,7 +291,7 @@ def _write_frames(
 ) -> None:
     from deblurgs.capture.image import read_rgb, write_png
     from deblurgs.export.contact_sheet import compare_sheet
-    from deblurgs.render.render import path_explains, reblurred_frame, restored_frame
+    from deblurgs.render.render import reblurred_frame, restored_frame
     from deblurgs.train.data import as_tensor
 
     for folder in (run.sharp, run.reblur):
@@ -269,13 +306,10 @@ def _write_frames(
             observed = as_tensor(read_rgb(Path(model.image_paths[f])))
             reblur = reblurred_frame(scene, f, camera, views[f])
             mask = _mask(model, names[f])
-            sharp = restored_frame(scene, f, camera, observed, reblur, views[f], mask)
-            if not path_explains(scene, f, camera, observed, reblur, mask):
-                # Plain splats would do as well here, and the photo itself is better than either.
-                sharp = observed
-                if lengths[f] > STILL_PX:
-                    log.warn(f"{names[f]}: no path explains its blur, so it is handed back as it came")
-            write_png(run.sharp / f"{stems[f]}.png", sharp.numpy())
+            restored = restored_frame(scene, f, camera, observed, reblur, views[f], mask)
+            if not restored.explained and lengths[f] > STILL_PX:
+                log.warn(f"{names[f]}: no path explains its blur, so it is handed back as it came")
+            write_png(run.sharp / f"{stems[f]}.png", restored.image.numpy())
             write_png(run.reblur / f"{stems[f]}.png", reblur.numpy())
             ticker.update(f + 1)
     rows = [(names[f], Path(model.image_paths[f]), run.sharp / f"{stems[f]}.png") for f in range(len(names))]
@@ -292,16 +326,30 @@ def _self_check(
     run: RunFolder, scene: "TrainedScene", names: list[str], model: "SparseModel", log: Log
 ) -> "list[FrameTrust]":
     """How far each sharp frame can be trusted: trust.json, renders/support and a line per problem."""
+    import torch
+
     from deblurgs.capture.image import read_rgb, write_png
     from deblurgs.files import write_json_atomic
     from deblurgs.render import trust_report
+    from deblurgs.render.render import reblurred_frame
     from deblurgs.render.trust import judge_frame, trace_scene
     from deblurgs.train.data import as_tensor
 
     run.support.mkdir(parents=True, exist_ok=True)
     for old in run.support.glob("*.png"):
         old.unlink()
-    traced = trace_scene(scene, model.cameras, lambda f: as_tensor(read_rgb(model.image_paths[f])))
+    views = scene.num_views(model.cameras)
+
+    def photo(f: int) -> "Tensor":
+        """The observed frame; where it shows nothing there is nothing to disagree with."""
+        observed, mask = as_tensor(read_rgb(model.image_paths[f])), _mask(model, names[f])
+        if mask is None:
+            return observed
+        return torch.where(
+            mask[..., None] > 0, observed, reblurred_frame(scene, f, model.cameras[f], views[f])
+        )
+
+    traced = trace_scene(scene, model.cameras, photo)
     verdicts: list[FrameTrust] = []
     with log.progress("self-check", len(names)) as ticker:
         for f, stem in enumerate(unique_stems(names)):

@@ -4,7 +4,7 @@ import re
 import pytest
 
 from deblurgs.cli import parse
-from deblurgs.config import TrainConfig, from_dict, preset, to_dict
+from deblurgs.config import TrainConfig, TrajectoryConfig, from_dict, preset, to_dict
 
 
 @pytest.mark.parametrize("name", ["fast", "default", "best"])
@@ -56,3 +56,11 @@ def test_impossible_settings_are_wrong_usage_and_named(flag, values, capsys) -> 
     said = re.sub(r"[^a-z_]+", "", capsys.readouterr().err)
     name = flag.rpartition(".")[2].replace("-", "_").replace("min_views", "max_views")
     assert f"{name}mustbe" in said
+
+
+def test_a_number_that_may_be_missing_survives_the_file() -> None:
+    for readout in (None, 0.3):
+        config = TrainConfig(trajectory=TrajectoryConfig(readout=readout))
+        assert from_dict(TrainConfig(), json.loads(json.dumps(to_dict(config)))) == config
+    with pytest.raises(ValueError, match="readout"):
+        from_dict(TrainConfig(), {"trajectory": {"readout": "soon"}})

@@ -34,11 +34,20 @@ def test_every_field_of_the_evaluation_result_is_documented() -> None:
     )  # fmt: skip
     score = {"psnr": 1.0, "ssim": 0.5}
     row = Row(
-        "plain", "novel", 0, (3, 2), {"raw": score, "aligned": score, "refined": score}, {}, 1.0, 1.0, 5
+        "plain",
+        "novel",
+        0,
+        (3, 2),
+        {"raw": score, "aligned": score, "refined": score},
+        {},
+        1.0,
+        1.0,
+        5,
+        {"duty": 0.5, "readout": 0.1},
     )
     result = as_json(scene, [row], {"preset_config": {}, "failed": []})
     text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
     section = text.partition("## The result of `deblurgs eval`")[2].partition("\n## ")[0]
     documented = set(re.findall(r"`([a-z_]+)`", section))
-    written = {*result, *result["machine"], *result["rows"][0], *score}
+    written = {*result, *result["machine"], *result["rows"][0], *result["rows"][0]["shutter"], *score}
     assert written <= documented, f"undocumented: {sorted(written - documented)}"

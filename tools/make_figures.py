@@ -83,7 +83,8 @@ def main() -> None:
             ("photo (observed)", to_image(observed)),
         ]
         labelled(panels).save(options.output / "blur_model.jpg", quality=88)
-        offsets = pixel_paths(scene.trajectory, f, camera, frame_depth(scene, f, camera), SAMPLES)
+        paths = pixel_paths(scene.trajectory, f, camera, frame_depth(scene, f, camera), SAMPLES)
+        offsets = torch.stack([paths.offset(view) for view in range(paths.num_views)])
         trajectory_picture(observed, offsets).save(options.output / "trajectory.jpg", quality=88)
     stem = unique_stems(names)[f]
     restored = Image.open(options.run / "renders" / "sharp" / f"{stem}.png").convert("RGB")

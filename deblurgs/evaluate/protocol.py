@@ -12,6 +12,7 @@ detail of its own photo that the model lacks. For `plain` that is the blurred ph
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -88,7 +89,10 @@ def method_config(method: Method, config: TrainConfig) -> TrainConfig:
     if method == "deblurgs":
         return config
     return dataclasses.replace(
-        config, trajectory=dataclasses.replace(config.trajectory, kind="static", num_knots=1)
+        config,
+        trajectory=dataclasses.replace(
+            config.trajectory, kind="static", num_knots=1, rolling_shutter=False, readout=None
+        ),
     )
 
 
@@ -188,7 +192,9 @@ def _restored(scene: EvaluationScene, trained: TrainedScene, name: str, camera: 
     observed = pyramid_level([scene.training.images[frame]], [camera]).images[0]
     views = trained.num_views(trained.training_cameras)[frame]
     reblur = reblurred_frame(trained, frame, camera, views)
-    return restored_frame(trained, frame, camera, observed, reblur, views)
+    masks = scene.training.masks or [None] * scene.training.num_frames
+    mask = pyramid_level([scene.training.images[frame]], [camera], [masks[frame]]).masks[0]
+    return restored_frame(trained, frame, camera, observed, reblur, views, mask).image
 
 
 def _score(
@@ -223,10 +229,13 @@ def _score(
             moved = drift.apply_camera_from_world(view.pose.double().numpy())
             aligned = torch.from_numpy(np.ascontiguousarray(moved)).float()
         g, aa = trained.gaussians, trained.config.antialiased
-        refined = refine_pose(g, aligned, camera, target, antialiased=aa)
+        develop: Callable[[Tensor], Tensor] | None = None
+        if view.pose is None:  # a training frame, whose own brightness and colour are known
+            develop = partial(trained.photometry.photo, frame=scene.training.names.index(view.name))
+        refined = refine_pose(g, aligned, camera, target, antialiased=aa, develop=develop)
         poses: tuple[tuple[Column, Tensor], ...] = (("raw", raw), ("aligned", aligned), ("refined", refined))
         for column, pose in poses:
-            image = sharp_image(g, pose, camera, antialiased=aa)
+            image = sharp_image(g, pose, camera, antialiased=aa, develop=develop)
             score = _measured(image, target)
             scores[column].append(score)
             line[f"{column}_psnr"] = round(score[0], 3)

@@ -1,5 +1,6 @@
 """Per-view pose refinement with frozen Gaussians: the third column of the protocol, equal for every method."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -27,10 +28,16 @@ class RefineSettings:
 
 @torch.no_grad()
 def sharp_image(
-    gaussians: Gaussians, camera_from_world: Tensor, camera: Camera, *, antialiased: bool
+    gaussians: Gaussians,
+    camera_from_world: Tensor,
+    camera: Camera,
+    *,
+    antialiased: bool,
+    develop: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """One sharp view [H,W,3], encoded and clamped to [0,1]."""
-    return _render(gaussians, camera_from_world, camera, antialiased).clamp(0.0, 1.0)
+    """One sharp view [H,W,3], encoded and clamped to [0,1]; develop: to the colours of a certain photo."""
+    image = _render(gaussians, camera_from_world, camera, antialiased)
+    return (image if develop is None else develop(image)).clamp(0.0, 1.0)
 
 
 def refine_pose(
@@ -41,8 +48,12 @@ def refine_pose(
     *,
     antialiased: bool,
     settings: RefineSettings | None = None,
+    develop: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """The pose [4,4] near the given one whose sharp render matches `target` [H,W,3] best; Gaussians stay fixed."""
+    """The pose [4,4] near the given one whose sharp render matches `target` [H,W,3] best; Gaussians stay fixed.
+
+    develop: what turns a render into a photo like the target, without parameters to learn.
+    """
     s = settings or RefineSettings()
     frozen = Gaussians(**gaussians.tensors())
     frozen.requires_grad_(False)
@@ -54,6 +65,7 @@ def refine_pose(
         for _ in range(steps):
             adam.param_groups[0]["lr"] = exponential(s.lr, s.lr_end, done / total)
             image = _render(frozen, se3_exp(-xi) @ camera_from_world, level.cameras[0], antialiased)
+            image = image if develop is None else develop(image)
             loss = photometric_loss(image, level.images[0], ssim_weight=s.ssim_weight, encode_srgb=False)
             adam.zero_grad()
             loss.backward()

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from deblurgs.math.lie import se3_exp, se3_inverse, se3_log
 
 KNOTS_PER_INTERVAL = 2
+ROOM = 2.5
+"""Frame intervals before the first frame and after the last: half an exposure and half of the longest readout."""
+MAX_READOUT = 4.0
 
 
 class ContinuousTrajectory(nn.Module):
@@ -37,7 +40,15 @@ class ContinuousTrajectory(nn.Module):
     times: Tensor
     controls: Tensor
 
-    def __init__(self, camera_from_world: Tensor, times_s: Tensor, *, duty: float = 0.5) -> None:
+    def __init__(
+        self,
+        camera_from_world: Tensor,
+        times_s: Tensor,
+        *,
+        duty: float = 0.5,
+        num_controls: int | None = None,
+    ) -> None:
+        """num_controls: of a path that was saved before, so that rounding cannot give it another number."""
         super().__init__()
         gaps = times_s[1:] - times_s[:-1]
         if len(times_s) < 2 or not bool(torch.isfinite(times_s).all()) or not bool((gaps > 0).all()):
@@ -50,9 +61,9 @@ class ContinuousTrajectory(nn.Module):
         times = ((times_s - times_s[0]) / interval).to(dtype)
         self.register_buffer("camera_from_world_sfm", camera_from_world.clone())
         self.register_buffer("times", times)
-        # One interval of room at both ends, and the neighbours that a piece of the spline reaches for.
-        self.first_time = -1.0 - 1.0 / KNOTS_PER_INTERVAL
-        count = int((float(times[-1]) + 2.0) * KNOTS_PER_INTERVAL) + 4
+        # Room at both ends, and the neighbours that a piece of the spline reaches for.
+        self.first_time = -ROOM - 1.0 / KNOTS_PER_INTERVAL
+        count = num_controls or int((float(times[-1]) + 2.0 * ROOM) * KNOTS_PER_INTERVAL) + 4
         at = self.first_time + torch.arange(count, dtype=dtype) / KNOTS_PER_INTERVAL
         self.register_buffer("controls", _resampled(se3_inverse(camera_from_world), times, at))
         self.knots = nn.Parameter(torch.zeros(count, 6, dtype=dtype))
@@ -90,8 +101,7 @@ class ContinuousTrajectory(nn.Module):
     def at(self, time: Tensor) -> Tensor:
         """world_from_camera at times [...] in frame intervals -> [...,4,4]. Differentiable in the time as well."""
         place = (time - self.first_time) * KNOTS_PER_INTERVAL - 1.0
-        place = place.clamp(0.0, len(self.controls) - 3 - 1e-4)
-        piece = place.detach().floor().long()
+        piece = place.detach().floor().long().clamp(0, len(self.controls) - 4)
         s = (place - piece)[..., None]
         # Few pieces are in use at once, and their logarithms are shared by all times on them.
         used, where = piece.unique(return_inverse=True)

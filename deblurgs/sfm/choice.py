@@ -74,9 +74,12 @@ def choose(sane: Sequence[Candidate]) -> Choice:
 def without_lost_frames(choice: Choice, sane: Sequence[Candidate]) -> tuple[colmap.Model, list[str]]:
     """The chosen model without the frames that all others place elsewhere, adjusted again, and their staged names.
 
-    Settings that let a frame in with few matches let it in at a wrong place now and then.
+    Settings that let a frame in with few matches let it in at a wrong place now and then. Only models that confirm the
+    chosen one are asked: one that contradicts it as a whole knows nothing about single frames.
     """
-    others = [colmap.poses(c.model) for c in sane if c is not choice.best and _independent(choice.best, c)]
+    others = [colmap.poses(c.model) for c in sane if c.settings.name in choice.confirmed]
+    if not others:
+        return choice.best.model, []
     lost = diagnose.lost_frames(colmap.poses(choice.best.model), others)
     return (colmap.without_images(choice.best.model, lost) if lost else choice.best.model), lost
 
@@ -118,7 +121,9 @@ def _not_better(choice: Choice, best: Choice) -> str | None:
         new.entry["disagreement"] = {
             "with": old.settings.name, "rotation_deg": round(compared[0], 3), "centers": round(compared[1], 4)
         }  # fmt: skip
-    if not agrees and compared is not None and not (choice.confirmed and not best.confirmed):
+    if not agrees and compared is not None:
+        if choice.confirmed and not best.confirmed:
+            return None  # however many frames the one has that stands alone
         return (
             f"disagrees with {old.settings.name} by {compared[0]:.1f} deg and {100 * compared[1]:.0f} % of the camera "
             "radius"

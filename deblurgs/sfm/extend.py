@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,12 @@ def extended(
     order: Sequence[str],
     found: Mapping[str, tuple[Camera, Path, NDArray[np.float64]]],
     failed: Sequence[tuple[str, str]],
+    masks: Mapping[str, Path] = MappingProxyType({}),
 ) -> SparseModel:
     """The model with further frames: name -> (pinhole camera, image that it describes, camera_from_world [4, 4]).
 
-    order: names of all frames in capture order. A new frame is said to see the points of its nearest neighbours in that
-    order which fall into its picture.
+    order: names of all frames in capture order. masks: those of new frames that have one. A new frame is said to see
+    the points of its nearest neighbours in that order which fall into its picture.
     """
     place = {name: k for k, name in enumerate(order)}
     entries = [
@@ -42,6 +44,7 @@ def extended(
         camera_from_world=np.stack([e[3] for e in entries]),
         observations=[e[4] for e in entries],
         failed=list(failed),
+        masks={**model.masks, **masks},
     )
 
 
@@ -50,9 +53,10 @@ def extend(
     order: Sequence[str],
     found: Mapping[str, tuple[Camera, Path, NDArray[np.float64]]],
     failed: Sequence[tuple[str, str]],
+    masks: Mapping[str, Path] = MappingProxyType({}),
 ) -> SparseModel:
     """`extended`, written to model.npz and sfm.json in `sfm_dir`. sparse/0 keeps the frames that SfM itself found."""
-    model = extended(load_model(sfm_dir), order, found, failed)
+    model = extended(load_model(sfm_dir), order, found, failed, masks)
     report = json.loads((sfm_dir / "sfm.json").read_text(encoding="utf-8"))
     report["registered"] = len(model.names)
     report["failed"] = [{"name": n, "reason": r} for n, r in failed]

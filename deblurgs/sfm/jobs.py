@@ -201,8 +201,12 @@ def undistort_images(request: Request, say: Say) -> dict[str, Any]:
 
 def _view(frame: FrameFile, pose: Any, lens: colmap.Lens, lenses: Lenses) -> dict[str, Any]:
     camera, path = lenses.view(lens, frame)
+    mask = lenses.mask(lens, frame)
     numbers = [camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy]
-    return {"name": frame.name, "camera": numbers, "path": str(path), "camera_from_world": pose.tolist()}
+    return {
+        "name": frame.name, "camera": numbers, "path": str(path), "camera_from_world": pose.tolist(),
+        "mask": None if mask is None else str(mask),
+    }  # fmt: skip
 
 
 def _write(

@@ -4,7 +4,7 @@ Everything that needs pycolmap happens in a child process (process.py, worker.py
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,13 +32,14 @@ class PosedViews:
 
     camera_from_world: name -> [4, 4] float64 in the world of the model they were asked from. cameras: name ->
     pinhole camera; image_paths: name -> the image that it describes (undistorted where the lens needs it).
-    failed: name -> reason.
+    failed: name -> reason. masks: name -> mask of that image, of those that have one.
     """
 
     camera_from_world: dict[str, NDArray[np.float64]]
     cameras: dict[str, Camera]
     image_paths: dict[str, Path]
     failed: dict[str, str]
+    masks: dict[str, Path] = field(default_factory=dict)
 
 
 def run_sfm(
@@ -158,6 +159,7 @@ def register_missing(
     frames: Sequence[Frame],
     out_dir: Path,
     *,
+    masks: Mapping[str, Path] = MappingProxyType({}),
     log: Log,
     timeout_s: float | None = None,
 ) -> SparseModel:
@@ -182,7 +184,7 @@ def register_missing(
     request = {
         "sfm_dir": str(sfm_dir.resolve()),
         "renders": listing,
-        "frames": _listing(missing),
+        "frames": _listing(missing, masks=masks),
         "images": str((sfm_dir / "images").resolve()),
         "out_dir": str(out_dir.resolve()),
     }
@@ -191,7 +193,7 @@ def register_missing(
         return model
     found = {n: (posed.cameras[n], posed.image_paths[n], p) for n, p in posed.camera_from_world.items()}
     failed = [(n, posed.failed.get(n, r)) for n, r in model.failed if n not in found]
-    return extend(sfm_dir, [f.name for f in frames if f.split == "train"], found, failed)
+    return extend(sfm_dir, [f.name for f in frames if f.split == "train"], found, failed, posed.masks)
 
 
 def undistort_like(
@@ -237,4 +239,5 @@ def _posed_views(result: dict[str, Any]) -> PosedViews:
         {v["name"]: Camera(int(v["camera"][0]), int(v["camera"][1]), *v["camera"][2:]) for v in views},
         {v["name"]: Path(v["path"]) for v in views},
         {n: r for n, r in result["failed"]},
+        {v["name"]: Path(v["mask"]) for v in views if v["mask"] is not None},
     )

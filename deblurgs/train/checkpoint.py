@@ -84,7 +84,7 @@ def _room(tensors: dict[str, Tensor], room: str) -> dict[str, Tensor]:
 def _trajectory(header: dict[str, Any], state: dict[str, Tensor]) -> AnyTrajectory:
     poses = state["camera_from_world_sfm"]
     if header["kind"] == ContinuousTrajectory.kind:
-        trajectory = ContinuousTrajectory(poses, state["times"])
+        trajectory = ContinuousTrajectory(poses, state["times"], num_controls=len(state["controls"]))
         trajectory.interval_s = header["interval_s"]
     else:
         trajectory = Trajectory(poses, header["kind"], state["knots"].shape[1])

@@ -132,16 +132,17 @@ def frame_times(data: TrainingSet) -> Tensor:
 
     Raises UsageError unless they increase from frame to frame.
     """
-    numbers = [re.findall(r"\d+", name) for name in data.names]
+    numbers = [re.findall(r"\d+", name.rsplit(".", 1)[0]) for name in data.names]
     if has_times(data):
         times = torch.tensor(data.times_s, dtype=torch.float64)
     elif all(numbers):
         times = torch.tensor([float(n[-1]) for n in numbers], dtype=torch.float64)
     else:
         times = torch.arange(data.num_frames, dtype=torch.float64)
-    if data.num_frames < 2 or not bool((times[1:] > times[:-1]).all()):
+    gaps = times[1:] - times[:-1]
+    if data.num_frames < 2 or not bool((gaps > 0).all()) or float(gaps.max()) > 1e3 * float(gaps.median()):
         raise UsageError(
             "a continuous trajectory needs the frames of one video in order, and the times or numbers of these do not "
-            "increase. Use another --train.trajectory.kind."
+            "increase evenly. Use another --train.trajectory.kind."
         )
     return times

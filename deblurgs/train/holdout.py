@@ -13,8 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deblurgs.math.color import srgb_from_linear
-
 # Values of the parameters of Gaussians, trajectory and photometry by name.
 Snapshot = tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 
@@ -59,7 +57,8 @@ class HeldOutBlocks:
             rest = (0, width - columns * BLOCK_PX, 0, height - rows * BLOCK_PX)
             shown = torch.ones(height, width) if mask is None else mask
             self.train.append((1.0 - F.pad(whole, rest)) * shown)
-            self.score.append(F.pad(core, rest) * shown)
+            score = F.pad(core, rest) * shown
+            self.score.append(score if bool(score.any()) else None)
 
     @property
     def any(self) -> bool:
@@ -69,7 +68,7 @@ class HeldOutBlocks:
     def psnr(self, predict: Callable[[int], Tensor], observed_srgb: list[Tensor]) -> float:
         """PSNR in dB of display values within the blocks of at most `MOST_SCORED` frames, evenly chosen.
 
-        predict(frame) -> [H,W,3] linear light of the frame's exposure.
+        predict(frame) -> [H,W,3] display values of the frame's exposure.
         """
         held = [f for f, weight in enumerate(self.score) if weight is not None]
         chosen = held[:: max(1, -(-len(held) // MOST_SCORED))]
@@ -77,10 +76,10 @@ class HeldOutBlocks:
         for f in chosen:
             weight = self.score[f]
             assert weight is not None
-            difference = srgb_from_linear(predict(f)).clamp(0, 1) - observed_srgb[f].clamp(0, 1)
+            difference = predict(f).clamp(0, 1) - observed_srgb[f].clamp(0, 1)
             squares += float((difference.square().sum(dim=-1) * weight).sum())
             count += float(3 * weight.sum())
-        return -10.0 * math.log10(max(squares / max(count, 1.0), 1e-10))
+        return -10.0 * math.log10(max(squares / count, 1e-10))
 
 
 @dataclass

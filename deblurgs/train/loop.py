@@ -14,7 +14,7 @@ from deblurgs.errors import DivergedError
 from deblurgs.log import Log
 from deblurgs.raster.api import ScreenStatistics
 from deblurgs.scene.camera import Camera
-from deblurgs.scene.continuous import ContinuousTrajectory
+from deblurgs.scene.continuous import MAX_READOUT, ContinuousTrajectory
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.photometry import Photometry
 from deblurgs.scene.shutter import sample_exposure
@@ -206,21 +206,22 @@ class Trainer:
             else:
                 self._strike(snapshot)
             self.step += 1
+            if blocks.any and (self.step % PROBE_EVERY == 0 or self.step == last):
+                predict = partial(self._predicted_photo, level, views)
+                self.best.offer(blocks.psnr(predict, level.images), self)
             if self.step % 50 == 0:
                 mean = sum(losses[-self.data.num_frames :]) / max(len(losses[-self.data.num_frames :]), 1)
                 count = self.gaussians.num_gaussians
                 if self.probe and self.step % PROBE_EVERY == 0:
                     self.held_out_psnr = self.probe(self.gaussians, self.trajectory)
-                if blocks.any and (self.step % PROBE_EVERY == 0 or self.step == last):
-                    predict = partial(self._seen_light, level, views)
-                    self.best.offer(blocks.psnr(predict, level.images), self)
                 known = "" if self.held_out_psnr is None else f"  held out {self.held_out_psnr:.2f} dB"
                 tick(self.step, f"loss {mean:.4f}  {count} Gaussians{known}")
                 if self.report:
+                    latest = self.best.latest
                     self.report({
                         "step": self.step, "stage": stage, "loss": round(mean, 6), "num_gaussians": count,
                         "mean_views": sum(views) / len(views), "seconds": round(time.perf_counter() - start, 2),
-                        **({"held_out_blocks_psnr": round(self.best.latest, 3)} if self.best.latest else {}),
+                        **({} if latest is None else {"held_out_blocks_psnr": round(latest, 3)}),
                     })  # fmt: skip
                 if self.best.stale >= self.config.patience:
                     self.log.info(f"held-out blocks stopped improving at step {self.step}")
@@ -229,14 +230,14 @@ class Trainer:
             self._restore(self.best.state)
 
     @torch.no_grad()
-    def _seen_light(self, level: Pyramid, views: list[int], frame: int) -> Tensor:
-        """What the model predicts for one frame, linear light with the frame's gain."""
+    def _predicted_photo(self, level: Pyramid, views: list[int], frame: int) -> Tensor:
+        """What the model predicts for one frame, display values."""
         u, weights = sample_exposure(views[frame])
         light = frame_light(
             self.gaussians, self.trajectory, frame, level.cameras[frame], u, weights,
             antialiased=self.config.antialiased, sh_degree=self._sh_degree(self.step / self.config.total_steps),
         )  # fmt: skip
-        return self.photometry.exposed(light, frame)
+        return self.photometry.developed(self.photometry.exposed(light, frame))
 
     def _one_step(self, level: Pyramid, frame: int, num_views: int, weight: Tensor | None) -> float:
         c, progress = self.config, self.step / self.config.total_steps
@@ -291,13 +292,16 @@ class Trainer:
         lr = exponential(c.trajectory.lr, c.trajectory.lr_end, progress) * self.lr_factor
         self.knot_optimizer.step(self.trajectory.knot_rows(frame), lr)
         if c.photometry.gain:
-            self.gain_optimizer.step(torch.tensor([frame]), c.photometry.gain_lr * (1.0 - 0.9 * progress))
+            gain_lr = exponential(c.photometry.gain_lr, 0.1 * c.photometry.gain_lr, progress) * self.lr_factor
+            self.gain_optimizer.step(torch.tensor([frame]), gain_lr)
         if self.shared_optimizer is not None:
             for group in self.shared_optimizer.param_groups:
                 group["lr"] = (
                     exponential(group["first_lr"], group["first_lr"] / 20, progress) * self.lr_factor
                 )
             self.shared_optimizer.step()
+            with torch.no_grad():
+                self.trajectory.readout.clamp_(-MAX_READOUT, MAX_READOUT)
         self.photometry.hold_gauge()
         if progress < c.trajectory.straight_until:
             self.trajectory.straighten(frame)

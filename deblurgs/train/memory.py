@@ -16,8 +16,9 @@ from deblurgs.train.data import scaled, training_camera
 
 # float32 sRGB of a frame, and the map of its clipped pixels (as large where a frame has any).
 _IMAGE_BYTES = 2 * 12
-# While one frame is read or rendered at full size: 8-bit and float copies, linear light, re-blur, depth, weights.
-_FULL_SIZE_BYTES = 120
+# While one frame is read or rendered at full size: photo, sharp, re-blur, depth, a dozen images of three floats while
+# its detail is carried back, and the paths of 15 views on a grid of every second pixel.
+_FULL_SIZE_BYTES = 240
 # Copies of each parameter: value, gradient, two Adam moments, the snapshot and its successor, the best state so far,
 # activated values and their gradients.
 _PARAMETER_COPIES = 9

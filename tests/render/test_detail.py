@@ -2,7 +2,7 @@ import torch
 
 from deblurgs.config import TrainConfig
 from deblurgs.render.detail import add_detail, along_paths, pixel_paths
-from deblurgs.render.render import path_explains, reblurred_frame
+from deblurgs.render.render import reblurred_frame, restored_frame, sharp_frame
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.photometry import Photometry
@@ -30,7 +30,8 @@ def test_paths_follow_depth_and_are_centred() -> None:
     depth = torch.full((60, 100), 2.0)
     depth[:, 40:] = 4.0
     depth[:20] = 0.0  # unknown: the median
-    offsets = pixel_paths(moving(0.1), 0, CAMERA, depth, 5)
+    paths = pixel_paths(moving(0.1), 0, CAMERA, depth, 5)
+    offsets = torch.stack([paths.offset(view) for view in range(paths.num_views)])
     assert offsets.shape == (5, 60, 100, 2)
     # The camera moves right, so things move left, by f * distance / depth over the whole exposure.
     speed = torch.tensor([0.4, 0.2, 0.0, -0.2, -0.4]) * 80 * 0.1
@@ -56,7 +57,7 @@ def test_detail_missing_from_the_model_returns_through_the_blur() -> None:
     x = torch.arange(100, dtype=torch.float32)
     truth = (0.5 + 0.3 * torch.sin(2 * torch.pi * x / 9.0))[None, :, None].expand(60, 100, 3).contiguous()
     offsets = pixel_paths(moving(0.0375), 0, CAMERA, torch.ones(60, 100), 7)  # 3 px
-    observed = along_paths(truth, -offsets)
+    observed = along_paths(truth, offsets, sign=-1.0)
     flat = torch.full_like(truth, 0.5)
     restored = add_detail(flat, flat, observed, offsets)
     inside = slice(8, 92)
@@ -104,5 +105,22 @@ def test_a_path_that_does_not_explain_the_photo_is_noticed() -> None:
 
     right, wrong = scene(0), scene(1)
     photo = reblurred_frame(right, 0, CAMERA, 9)
-    assert path_explains(right, 0, CAMERA, photo, reblurred_frame(right, 0, CAMERA, 9))
-    assert not path_explains(wrong, 0, CAMERA, photo, reblurred_frame(wrong, 0, CAMERA, 9))
+    good = restored_frame(right, 0, CAMERA, photo, reblurred_frame(right, 0, CAMERA, 9), 9)
+    assert good.explained and torch.allclose(good.image, sharp_frame(right, 0, CAMERA), atol=1e-5)
+    bad = restored_frame(wrong, 0, CAMERA, photo, reblurred_frame(wrong, 0, CAMERA, 9), 9)
+    assert not bad.explained and torch.equal(bad.image, photo)
+
+
+def test_clipped_highlights_stay_white_in_a_darker_frame() -> None:
+    """A scene brighter than white, seen with half the gain: not grey, as white times one half would be."""
+    points = torch.tensor([[0.0, 0.0, 2.0]])
+    gaussians = Gaussians.from_points(points, torch.tensor([[2.0, 2.0, 2.0]]), 0, opacity=0.99)
+    with torch.no_grad():
+        gaussians.log_scales.fill_(1.0)
+    photometry = Photometry(1)
+    with torch.no_grad():
+        photometry.log_gains.fill_(-0.7)
+    scene = TrainedScene(
+        gaussians, moving(0.0), photometry, [CAMERA], torch.full((1,), 2.0), TrainConfig(), 0.0
+    )
+    assert sharp_frame(scene, 0, CAMERA).amax() == 1.0

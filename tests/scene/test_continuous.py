@@ -74,3 +74,22 @@ def test_gradients_reach_knots_duty_and_readout_and_stay_within_the_rows() -> No
 def test_frames_out_of_order_are_refused() -> None:
     with pytest.raises(ValueError, match="increasing times"):
         ContinuousTrajectory(uniform_motion(3, STEP), torch.tensor([0.0, 2.0, 1.0]))
+
+
+def test_a_saved_path_is_built_again_whatever_its_times_round_to() -> None:
+    generator = torch.Generator().manual_seed(5)
+    for _ in range(50):
+        times = torch.rand(9, generator=generator, dtype=torch.float64).cumsum(0) + torch.arange(9) * 0.01
+        path = ContinuousTrajectory(uniform_motion(9, STEP).float(), times)
+        again = ContinuousTrajectory(path.camera_from_world_sfm, path.times, num_controls=len(path.controls))
+        again.load_state_dict(path.state_dict())
+        assert torch.equal(again.all_at(0.3), path.all_at(0.3))
+
+
+def test_the_ends_have_room_for_the_longest_readout() -> None:
+    path = ContinuousTrajectory(uniform_motion(4, STEP), TIMES[:4], duty=0.9)
+    with torch.no_grad():
+        path.readout.fill_(4.0)
+    middle = torch.tensor([0.5], dtype=torch.float64)
+    first = path(torch.tensor([0]), middle, 0.0)[0, 0]
+    assert torch.allclose(se3_log(first @ se3_inverse(path.all_at(0.5)[0])), 2.0 * STEP, atol=1e-6)

@@ -29,6 +29,7 @@ def test_the_gauge_keeps_the_mean_of_all_frames() -> None:
     photometry.hold_gauge()
     assert torch.allclose(photometry.log_gains.mean(dim=0), torch.zeros(3), atol=1e-7)
     assert torch.allclose(photometry.log_gains[0] - photometry.log_gains[1], before)
+    assert photometry.bends.max() < 1.0, "the curve must rise at white"
 
 
 @pytest.mark.parametrize("bends", [(0.8, 0.8, 0.8), (-0.8, -0.8), (0.8, -0.8, 0.8)])

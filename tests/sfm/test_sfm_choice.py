@@ -54,6 +54,16 @@ def test_a_wrong_strict_model_gives_way_to_two_that_confirm_each_other() -> None
     assert choice.doubts(chosen, 9, strictest=False) == []
 
 
+def test_two_that_confirm_each_other_outweigh_one_with_more_frames() -> None:
+    strict = candidate(FINE, WRONG, "abcdefgh")
+    first, second = candidate(COARSE, TRUE, "abcdefg"), candidate(POOLED, TRUE, "abcdefg")
+    chosen = choice.choose([strict, first, second])
+    assert chosen.best is first and chosen.confirmed == [POOLED.name]
+    # The wrong model contradicts the chosen one as a whole; it has no say about single frames.
+    model, lost = choice.without_lost_frames(chosen, [strict, first, second])
+    assert lost == [] and model is first.model
+
+
 def test_equal_frames_are_decided_by_the_error_on_the_finest_matches() -> None:
     pooled, together = candidate(POOLED, TRUE, error=1.0), candidate(TOGETHER, TRUE, error=0.9)
     assert choice.choose([pooled, together]).best is together

@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 
-from deblurgs.math.color import linear_from_srgb
 from deblurgs.train.holdout import BLOCK_PX, BestState, HeldOutBlocks
 from deblurgs.train.sampler import FrameSampler
 
@@ -23,16 +22,21 @@ def test_small_images_and_no_share_hold_nothing_out() -> None:
     assert not HeldOutBlocks([(600, 600)], 0.0, seed=0).any
 
 
+def test_blocks_behind_a_mask_are_no_score() -> None:
+    masks: list[torch.Tensor | None] = [torch.zeros(150, 200), None]
+    blocks = HeldOutBlocks([(200, 150), (200, 150)], 0.1, 0, masks)
+    assert blocks.score[0] is None and blocks.score[1] is not None
+    assert not HeldOutBlocks([(200, 150)], 0.1, 0, masks[:1]).any
+
+
 def test_the_score_looks_at_the_blocks_alone() -> None:
     blocks = HeldOutBlocks([(200, 150)], 0.1, seed=0)
     score = blocks.score[0]
     assert score is not None
     observed = torch.full((150, 200, 3), 0.5)
     wrong_outside = torch.where(score[..., None] > 0, observed, torch.zeros(()))
-    assert blocks.psnr(lambda _: linear_from_srgb(wrong_outside), [observed]) > 60
-    assert blocks.psnr(lambda _: linear_from_srgb(observed + 0.1), [observed]) == pytest.approx(
-        20.0, abs=1e-3
-    )
+    assert blocks.psnr(lambda _: wrong_outside, [observed]) > 60
+    assert blocks.psnr(lambda _: observed + 0.1, [observed]) == pytest.approx(20.0, abs=1e-3)
 
 
 def test_the_best_state_is_kept_and_failures_are_counted() -> None:

@@ -33,7 +33,7 @@ _ROTATION_TOLERANCE = 1e-4
 class FrameTrajectory:
     """The camera's path during one exposure.
 
-    kind: static, linear, cubic or bezier. knots [K,4,4], u [V] in [0,1] increasing, weights [V] with sum 1,
+    kind: static, linear, cubic, bezier or continuous. knots [K,4,4], u [V] in [0,1] increasing, weights [V] with sum 1,
     camera_from_world [V,4,4] at u, mid_camera_from_world [4,4] at u = 0.5 (the pose of the sharp frame).
     Nested lists are taken too and kept as float64 arrays.
     """

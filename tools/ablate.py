@@ -68,8 +68,8 @@ def table(result: dict) -> str:
     columns = [(t, c) for t, c in columns if any(c in v["scores"].get(t, {}) for v in have.values())]
     lines = [
         f"Scene `{result['scene']}`, options `{' '.join(result['options']) or 'preset default'}`, commit "
-        f"{result['commit']}; PSNR in dB, in brackets the difference to the first line; one seed, so differences below "
-        "0.2 dB mean nothing.",
+        f"{result['commit']}; PSNR in dB, in brackets the difference to the first line; one seed, so small differences "
+        "mean nothing.",
         "",
         "| ingredient changed | " + " | ".join(f"{t}, {c}" for t, c in columns) + " | seconds |",
         "|---|" + "---|" * (len(columns) + 1),

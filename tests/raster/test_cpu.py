@@ -422,7 +422,9 @@ def test_scratch_memory_is_bounded_and_reused(generator: torch.Generator) -> Non
         entries = 3000 * 12  # every Gaussian on every one of the 12 tiles at most
         per_view = 1.11 * (64 * 3000 + 12 * 64 * 48 + 6 * entries) + 8192
         assert (twenty - four) / 16 < per_view
-        assert again == twenty
+        # A worker that came too late to sort anything at first gets its sorting space (24 B per Gaussian) later.
+        late_workers = (native.threads() - 1) * (1.11 * 24 * 3000 + 8192)
+        assert twenty <= again <= twenty + late_workers
     finally:
         cpu._idle.remove(handle)
         library.deblurgs_cpu_destroy(handle)

@@ -346,8 +346,8 @@ def simplified(model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
 def resume_mapping(
     start: pycolmap.Reconstruction, database: Path, image_dir: Path, output: Path, settings: Settings
 ) -> pycolmap.Reconstruction:
-    """Try to register the missing images of a model with other mapper settings. Returns `start` if none "
-    "is added."""
+    """Try to register the missing images of a model with other mapper settings. Returns `start` if none
+    is added."""
     begin = output / "start"
     begin.mkdir(parents=True, exist_ok=True)
     start.write(begin)
@@ -434,8 +434,8 @@ class Lens:
         return Lens(self.model, width, height, tuple(float(v) for v in camera.params))
 
     def img_from_cam(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Pixels [n, 2] of points [n, 3] in the camera frame, distortion included; NaN where it is "
-        "undefined."""
+        """Pixels [n, 2] of points [n, 3] in the camera frame, distortion included; NaN where it is
+        undefined."""
         return np.asarray(self._camera().img_from_cam(points), dtype=np.float64)
 
 
@@ -478,8 +478,8 @@ def ensure_errors(model: pycolmap.Reconstruction) -> None:
 
 
 def restricted(model: pycolmap.Reconstruction, image_ids: Sequence[int]) -> pycolmap.Reconstruction:
-    """A copy with only these images; points that none of them sees are left out. Rigs become single "
-    "cameras."""
+    """A copy with only these images; points that none of them sees are left out. Rigs become single
+    cameras."""
     result = pycolmap.Reconstruction()
     for camera_id in sorted({model.image(i).camera_id for i in image_ids}):
         result.add_camera_with_trivial_rig(copy.copy(model.camera(camera_id)))
@@ -520,8 +520,8 @@ def triangulate(
     output: Path,
     views: Mapping[str, tuple[Lens, NDArray[np.float64]]],
 ) -> pycolmap.Reconstruction:
-    """Points for images with known lens and camera_from_world [4, 4], by staged name. Poses are not "
-    "refined."""
+    """Points for images with known lens and camera_from_world [4, 4], by staged name. Poses are not
+    refined."""
     model = pycolmap.Reconstruction()
     with pycolmap.Database.open(database) as db:
         images = {i.name: i for i in db.read_all_images() if i.name in views}
@@ -547,8 +547,8 @@ def triangulate(
 def absolute_pose(
     pixels: NDArray[np.float64], points: NDArray[np.float64], lens_: Lens, max_error_px: float
 ) -> tuple[NDArray[np.float64], int] | None:
-    """camera_from_world [4, 4] from pixels [n, 2] and points [n, 3] by RANSAC and refinement, and the "
-    "inliers."""
+    """camera_from_world [4, 4] from pixels [n, 2] and points [n, 3] by RANSAC and refinement, and the
+    inliers."""
     estimation = pycolmap.AbsolutePoseEstimationOptions()
     estimation.ransac.max_error = max_error_px
     estimation.ransac.random_seed = SEED

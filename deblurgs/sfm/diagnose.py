@@ -81,8 +81,8 @@ class Health:
 def triangulation_angles(
     centers: NDArray[np.float64], points: NDArray[np.float64], tracks: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """The largest angle between two viewing rays of each point, degrees; 0 with fewer than two rays. "
-    "Shape [P]."""
+    """The largest angle between two viewing rays of each point, degrees; 0 with fewer than two rays.
+    Shape [P]."""
     angles = np.zeros(len(points))
     order = np.argsort(tracks[:, 1], kind="stable")
     frame_idx, point_idx = tracks[order, 0], tracks[order, 1]

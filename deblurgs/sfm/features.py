@@ -40,8 +40,8 @@ def image_pairs(names: Sequence[str]) -> list[tuple[str, str]] | None:
 def features_and_matches(
     frames: Sequence[FrameFile], images: Path, folder: Path, settings: Settings, say: Callable[[str], None]
 ) -> tuple[Path, float, float]:
-    """Database with verified matches, and the seconds for extraction and matching. Finished steps are "
-    "reused."""
+    """Database with verified matches, and the seconds for extraction and matching. Finished steps are
+    reused."""
     folder.mkdir(parents=True, exist_ok=True)
     database, marker = folder / "database.db", folder / "done.json"
     print_ = fingerprint(frames, settings)

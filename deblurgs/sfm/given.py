@@ -25,8 +25,8 @@ _MIN_EXPLAINED = 0.45
 
 @dataclass(frozen=True)
 class GivenPoses:
-    """A pinhole camera shared by all frames and their camera_from_world [4, 4] (OpenCV axes) by frame "
-    "name."""
+    """A pinhole camera shared by all frames and their camera_from_world [4, 4] (OpenCV axes) by frame
+    name."""
 
     lens: colmap.Lens
     camera_from_world: Mapping[str, NDArray[np.float64]]
@@ -71,8 +71,8 @@ def find_frames(
 def absent_images(
     model: colmap.Model, chosen: Mapping[int, FrameFile], other_names: Sequence[str], folder: Path
 ) -> list[str]:
-    """A warning that names the images of the model which are neither used nor held out: they are not on "
-    "disk."""
+    """A warning that names the images of the model which are neither used nor held out: they are not on
+    disk."""
     known = {_stem(n) for n in other_names}
     absent = sorted(
         model.image(i).name

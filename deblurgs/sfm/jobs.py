@@ -1,5 +1,5 @@
-"""The jobs of the SfM child process. Each takes the request as JSON data and returns the result as JSON "
-"data."""
+"""The jobs of the SfM child process. Each takes the request as JSON data and returns the result as JSON
+data."""
 
 import shutil
 import time
@@ -184,8 +184,8 @@ def register_to_renders(request: Request, say: Say) -> dict[str, Any]:
 
 
 def undistort_images(request: Request, say: Say) -> dict[str, Any]:
-    """Bring further images (sharp twins, masks' photos) into the pinhole geometry of the frames of the "
-    "same name."""
+    """Bring further images (sharp twins, masks' photos) into the pinhole geometry of the frames of the
+    same name."""
     frames, out_dir = _frames(request["frames"]), Path(request["out_dir"])
     model = colmap.read_model(Path(request["sfm_dir"]) / "sparse" / "0")
     by_name = {model.image(i).name: i for i in model.reg_image_ids()}

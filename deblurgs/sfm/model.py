@@ -51,8 +51,8 @@ class SparseModel:
         return len(self.names)
 
     def depths(self, frame_idx: int) -> NDArray[np.float64]:
-        """Depths along +z, in world units, of the points that one frame sees. Shape [number of points "
-        "seen]."""
+        """Depths along +z, in world units, of the points that one frame sees. Shape [number of points
+        seen]."""
         pose = self.camera_from_world[frame_idx]
         return self.points[self.observations[frame_idx]] @ pose[2, :3] + pose[2, 3]
 

@@ -1,5 +1,5 @@
-"""Turns a COLMAP model into what training reads: pinhole cameras, undistorted frames, SparseModel. In "
-"the SfM child."""
+"""Turns a COLMAP model into what training reads: pinhole cameras, undistorted frames, SparseModel. In
+the SfM child."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ from deblurgs.sfm.staging import FrameFile
 
 @dataclass
 class Lenses:
-    """Pinhole cameras and sampling maps, computed once per distinct lens; undistorted frames go to "
-    "`folder`."""
+    """Pinhole cameras and sampling maps, computed once per distinct lens; undistorted frames go to
+    `folder`."""
 
     folder: Path
     cache: dict[tuple[object, ...], tuple[Camera, NDArray[np.float32] | None]] = field(default_factory=dict)
@@ -121,8 +121,8 @@ def sparse_model(
 
 
 def write_sparse(model: colmap.Model, frames: Mapping[int, FrameFile], work_dir: Path) -> None:
-    """Write `work_dir/sparse/0` in COLMAP's binary format with the user's file names, replacing an older "
-    "one whole."""
+    """Write `work_dir/sparse/0` in COLMAP's binary format with the user's file names, replacing an older
+    one whole."""
     renamed = colmap.renamed(model, {i: f.name for i, f in frames.items()})
     temporary, target = work_dir / "sparse" / ".0.tmp", work_dir / "sparse" / "0"
     shutil.rmtree(temporary, ignore_errors=True)

@@ -145,8 +145,8 @@ def _environment() -> dict[str, str]:
 
 
 def _kill_group(child: "subprocess.Popen[bytes]") -> None:
-    """Politely, then hard. Does nothing to a child that has ended, whose group could be someone else's "
-    "by now."""
+    """Politely, then hard. Does nothing to a child that has ended, whose group could be someone else's
+    by now."""
     for name, wait_s in (("SIGTERM", _GRACE_S), ("SIGKILL", None)):
         if child.poll() is not None:
             return

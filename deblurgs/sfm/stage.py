@@ -216,8 +216,8 @@ def undistort_like(
 def _listing(
     frames: Sequence[Frame], prefix: str = "f", masks: Mapping[str, Path] = MappingProxyType({})
 ) -> list[dict[str, Any]]:
-    """Frames as the child wants them. The staged name is ours: a number, and the suffix so that COLMAP "
-    "can decode."""
+    """Frames as the child wants them. The staged name is ours: a number, and the suffix so that COLMAP
+    can decode."""
     return [
         {
             "staged": f"{prefix}{i:06d}{f.path.suffix.lower()}",

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from deblurgs.cli import parse
+from deblurgs.cli.entry import parse
 from deblurgs.config import TrainConfig, TrajectoryConfig, from_dict, preset, to_dict
 
 

@@ -32,8 +32,8 @@ LOWER_ROOMS: dict[str, set[str]] = {
 BASE_FOR_PURE_ROOMS = {"errors"}
 PURE_ROOMS = {"math", "scene", "raster"}
 # The top sees everything. The command line is imported by nobody, stages and doctor only by the command line.
-TOP = {"cli", "stages", "rescue", "doctor", "__main__"}
-TOP_EDGES = {("rescue", "stages"), ("stages", "cli"), ("doctor", "cli"), ("cli", "__main__")}
+TOP = {"cli", "stages", "doctor"}
+TOP_EDGES = {("stages", "cli"), ("doctor", "cli"), ("stages", "stages"), ("cli", "cli")}
 
 # Third-party packages with one home each, so that replacing one touches one place.
 HOMES: dict[str, set[str]] = {
@@ -81,7 +81,7 @@ def violations(path: str, source: str) -> list[str]:
         if root != "deblurgs" or not rest:
             continue
         target = rest[0]
-        on_top = own_room is None and parts[0] in TOP
+        on_top = parts[0] in TOP
         if target in TOP:
             if not (on_top and (target, parts[0]) in TOP_EDGES):
                 found.append(f"{path} imports {name}, but nobody imports the command line")
@@ -98,7 +98,8 @@ def violations(path: str, source: str) -> list[str]:
 
 def test_every_room_of_the_package_is_in_the_table() -> None:
     rooms = {path.parent.name for path in PACKAGE.glob("*/*.py")}
-    assert rooms <= set(LOWER_ROOMS), f"rooms without a line in the table: {rooms - set(LOWER_ROOMS)}"
+    known = set(LOWER_ROOMS) | TOP
+    assert rooms <= known, f"rooms without a line in the table: {rooms - known}"
     assert len(MODULES) > 10
 
 
@@ -118,8 +119,8 @@ def test_imports_follow_the_table(path: Path) -> None:
         ("export/ply.py", "import av.video"),
         ("train/loop.py", "from deblurgs import cli"),
         ("train/loop.py", "from deblurgs.evaluate.table import Table"),
-        ("train/loop.py", "from deblurgs.stages import train"),
-        ("stages.py", "import deblurgs.cli"),
+        ("train/loop.py", "from deblurgs.stages.train import train"),
+        ("stages/train.py", "import deblurgs.cli"),
         ("run.py", "from deblurgs.scene.camera import Camera"),
     ],
 )
@@ -130,7 +131,7 @@ def test_the_check_finds_what_is_forbidden(path: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("cli.py", "from deblurgs import stages\nfrom deblurgs.evaluate import protocol"),
+        ("cli/run.py", "from deblurgs.stages.train import train\nfrom deblurgs.evaluate import protocol"),
         ("sfm/colmap.py", "import pycolmap\nfrom deblurgs.errors import SfmError"),
         ("evaluate/table.py", "from deblurgs.train.loop import train"),
         ("capture/video.py", "import av\nfrom ..scene.frame import Frame"),

@@ -17,7 +17,7 @@ from deblurgs.capture.image import read_rgb
 from deblurgs.render.detail import pixel_paths
 from deblurgs.render.render import frame_depth, reblurred_frame, sharp_view
 from deblurgs.sfm.model import load_model
-from deblurgs.stages import unique_stems
+from deblurgs.stages.render import unique_stems
 from deblurgs.train.checkpoint import load_scene
 
 GRID = 9  # paths drawn along the longer side

@@ -34,7 +34,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from bench_quality import commit  # noqa: E402
 
-from deblurgs import stages  # noqa: E402
 from deblurgs.capture.dataset import load_capture  # noqa: E402
 from deblurgs.capture.image import read_rgb  # noqa: E402
 from deblurgs.evaluate.protocol import EvaluationScene  # noqa: E402
@@ -44,6 +43,8 @@ from deblurgs.log import Log  # noqa: E402
 from deblurgs.render.support import frame_support  # noqa: E402
 from deblurgs.render.trust import trace_scene, trust_maps  # noqa: E402
 from deblurgs.sfm.model import load_model  # noqa: E402
+from deblurgs.stages.data import training_set  # noqa: E402
+from deblurgs.stages.train import SCENE_FILE  # noqa: E402
 from deblurgs.train.checkpoint import load_scene  # noqa: E402
 from deblurgs.train.data import as_tensor, pyramid_level  # noqa: E402
 
@@ -84,13 +85,13 @@ def twins_of(run: Path, work: Path) -> EvaluationScene:
         raise SystemExit(f"{run}: the capture has no sharp twins (a folder sharp/ beside images/)")
     without_tests = dataclasses.replace(capture, test_frames=[])
     return evaluation_scene(
-        run.name, None, without_tests, model, stages.training_set(model), run / "sfm", work, Log()
+        run.name, None, without_tests, model, training_set(model), run / "sfm", work, Log()
     )
 
 
 def measure(run: Path, block: int) -> dict[str, Any]:
     """Correlations of one run folder."""
-    scene, names, _ = load_scene(run / "checkpoint" / stages.SCENE_FILE)
+    scene, names, _ = load_scene(run / "checkpoint" / SCENE_FILE)
     model = load_model(run / "sfm")
     traced = trace_scene(scene, model.cameras, lambda f: as_tensor(read_rgb(model.image_paths[f])))
     mid = scene.trajectory.all_at(0.5).detach()

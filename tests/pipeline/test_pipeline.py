@@ -21,7 +21,7 @@ from deblurgs.errors import EXIT_INTERRUPTED
 from deblurgs.export.ply import read_ply
 from deblurgs.export.trajectories import read_trajectories
 from deblurgs.sfm.model import load_model, save_model
-from deblurgs.stages import source_identity
+from deblurgs.stages.process import source_identity
 
 BRIEF = ["--train.scales", "0.25", "--train.steps", "60", "--train.density.max-gaussians", "2500", "--quiet"]
 

@@ -1,0 +1,30 @@
+"""deblurgs demo."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from deblurgs.cli.run import Run
+from deblurgs.config import TrainConfig, preset
+
+
+@dataclass
+class Demo:
+    """The main job on a small capture that ships with the package; a few minutes on two cores."""
+
+    output: Path = Path("deblurgs_runs/demo")
+    """The run folder."""
+    overwrite: bool = False
+    """Repeat stages that are already done."""
+    quiet: bool = False
+    """Print only warnings and errors."""
+
+    def execute(self) -> None:
+        from deblurgs.demo import demo_source
+
+        Run(demo_source(), self.output, "default", self.overwrite, self.quiet, train=demo_config()).execute()
+
+
+def demo_config() -> TrainConfig:
+    """The default preset with fewer steps: a person who tries the demo waits for it."""
+    return dataclasses.replace(preset("default"), steps=(600, 600, 600))

@@ -1,0 +1,107 @@
+"""Arguments -> command -> exit code: errors become one message.
+
+Exit codes: 0 done, 1 bug, 2 usage, 3 input unusable, 4 SfM failed, 5 out of resources, 130 interrupted.
+"""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Annotated, get_args
+
+import tyro
+
+from deblurgs import __version__
+from deblurgs.cli.commands import COMMANDS, Command
+from deblurgs.config import PresetName, preset
+from deblurgs.errors import EXIT_INTERRUPTED, DeblurgsError
+from deblurgs.log import console
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """Arguments -> command. `--preset` is read first, because it decides the defaults that the help shows."""
+    settings = preset(_preset_of(arguments))
+    union: list[object] = []
+    for name, command in COMMANDS.items():
+        fields = dataclasses.fields(command)  # type: ignore[arg-type]
+        default = command(**{f.name: settings if f.name == "train" else _default(f) for f in fields})
+        union.append(Annotated[command, tyro.conf.subcommand(name, default=default)])
+    merged = union[0]
+    for item in union[1:]:
+        merged = merged | item  # type: ignore[operator]
+    return tyro.cli(
+        merged,  # type: ignore[arg-type]
+        prog="deblurgs", args=list(arguments),
+        description="Sharp frames, sharp video and a splat file from blurry hand-held footage.",
+    )  # fmt: skip
+
+
+def _default(field: dataclasses.Field[object]) -> object:
+    """What a field is when the user says nothing; tyro.MISSING for one that must be given."""
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else tyro.MISSING
+
+
+def _preset_of(arguments: Sequence[str]) -> PresetName:
+    """The value of --preset wherever it stands; tyro reports a wrong one."""
+    for i, argument in enumerate(arguments):
+        value = argument.partition("=")[2] if argument.startswith("--preset=") else None
+        if argument == "--preset" and i + 1 < len(arguments):
+            value = arguments[i + 1]
+        for known in get_args(PresetName):
+            if value == known:
+                return known
+    return "default"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point. Returns the exit code; argument errors exit with 2 from the parser itself."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments == ["--version"]:
+        print(f"deblurgs {__version__}")
+        return 0
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        parse(arguments).execute()
+        return 0
+    except DeblurgsError as error:
+        console.print(f"error: {error}", style="red", markup=False)
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.print(
+            "interrupted. Finished stages are kept; the same command goes on from there.", markup=False
+        )
+        return EXIT_INTERRUPTED
+    except MemoryError:
+        console.print(
+            "error: out of memory. Use --train.max-side or --train.density.max-gaussians.", style="red"
+        )
+        return 5
+    except RuntimeError as error:
+        # torch reports a failed allocation this way.
+        if "can't allocate memory" not in str(error):
+            return _bug()
+        console.print(f"error: out of memory ({error}). Use --train.max-side.", style="red", markup=False)
+        return 5
+    except BrokenPipeError:
+        # The reader of our output went away (a pipe to head); the rest has no one to be printed to.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:
+        return _bug()
+
+
+def _bug() -> int:
+    console.print_exception()
+    console.print(
+        "This is a bug in deblurgs: please report it with the text above.", style="red", markup=False
+    )
+    return 1
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,62 @@
+"""deblurgs eval."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from deblurgs.cli.arguments import Source
+from deblurgs.config import PresetName, TrainConfig
+from deblurgs.errors import UsageError
+from deblurgs.log import Log
+
+MethodName = Literal["plain", "deblurgs", "oracle"]
+
+
+@dataclass
+class Eval:
+    """Measure on a scene with held-out sharp views or sharp twins, beside plain splats."""
+
+    scene: Source
+    """A Deblur-NeRF folder, or a folder with images/ and sharp/ and/or test/."""
+    methods: str = "plain,deblurgs"
+    """Comma-separated: plain (splats of the blurred frames), deblurgs, oracle (plain splats of the sharp twins, where
+    there are twins: what perfect deblurring would reach)."""
+    seeds: str = "0"
+    """Comma-separated seeds; each method is trained once per seed."""
+    sfm: Literal["auto", "given", "blurry-only"] = "auto"
+    """given: the camera model that comes with the scene, or the exact poses of a rendered one (cameras.json);
+    blurry-only: poses from the blurry frames alone; auto: the camera model where there is one, else blurry-only."""
+    json: Path | None = None
+    """Write the results there as JSON."""
+    output: Path | None = None
+    """Working folder; default: deblurgs_runs/eval-<name of the scene>."""
+    preset: PresetName = "default"
+    """fast trains and measures at half size."""
+    overwrite: bool = False
+    """Repeat frame choice and SfM."""
+    quiet: bool = False
+    """Print only the table, warnings and errors."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def execute(self) -> None:
+        from deblurgs.run import RunFolder
+        from deblurgs.stages.evaluate import evaluate
+
+        log = Log(quiet=self.quiet)
+        known = get_args(MethodName)
+        asked = [m.strip() for m in self.methods.split(",") if m.strip()]
+        methods: tuple[MethodName, ...] = tuple(k for k in known if k in asked)
+        if not methods or len(methods) < len(set(asked)):
+            raise UsageError(f"--methods {self.methods!r}: known methods are {', '.join(known)}")
+        try:
+            seeds = tuple(int(s) for s in self.seeds.split(","))
+        except ValueError:
+            raise UsageError(
+                f"--seeds {self.seeds!r}: give whole numbers separated by commas, like 0,1"
+            ) from None
+        folder = self.output or Path("deblurgs_runs") / f"eval-{self.scene.resolve().name}"
+        with RunFolder(folder, log=log) as run:
+            evaluate(
+                run, self.scene, self.train, log, methods=methods, seeds=seeds, sfm=self.sfm,
+                json_path=self.json, overwrite=self.overwrite,
+            )  # fmt: skip

@@ -1,0 +1,45 @@
+"""deblurgs render."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from deblurgs.cli.arguments import Source, require_run_folder
+from deblurgs.errors import UsageError
+from deblurgs.log import Log
+
+
+@dataclass
+class Render:
+    """Pictures of a trained run: sharp and re-blurred frames, or a calm novel path as video."""
+
+    run: Source
+    """The run folder."""
+    path: Literal["frames", "smooth"] = "frames"
+    """frames: every frame at its own pose; smooth: an interpolated novel path to renders/path.mp4."""
+    seconds: float = 8.0
+    """Length of the novel path."""
+    fps: int = 30
+    """Frame rate of the novel path."""
+    smoothing: float = 1.5
+    """Window over which the path is calmed, in frames."""
+    overwrite: bool = False
+    """Render again although pictures are there."""
+    quiet: bool = False
+    """Print only warnings and errors."""
+
+    def execute(self) -> None:
+        from deblurgs.run import RunFolder
+        from deblurgs.stages.render import novel_path, render
+
+        if not (0 < self.seconds <= 3600 and 0 < self.fps <= 240 and 0 < self.smoothing <= 1e3):
+            raise UsageError("--seconds (up to 3600), --fps (up to 240) and --smoothing must be above 0")
+        log = Log(quiet=self.quiet)
+        with RunFolder(require_run_folder(self.run), log=log) as run:
+            if self.path == "frames":
+                render(run, log, overwrite=self.overwrite)
+                return
+            print(
+                novel_path(
+                    run, log, seconds=self.seconds, fps=self.fps, smoothing=self.smoothing, overwrite=self.overwrite
+                )
+            )  # fmt: skip

@@ -1,0 +1,64 @@
+"""The SfM result as training wants it."""
+
+from typing import TYPE_CHECKING
+
+from deblurgs.config import TrainConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deblurgs.capture.dataset import Capture
+    from deblurgs.sfm.model import SparseModel
+    from deblurgs.train.data import TrainingSet
+
+
+def training_set(
+    model: "SparseModel", capture: "Capture", config: TrainConfig | None = None
+) -> "TrainingSet":
+    """The SfM result as training wants it: pixels in memory, poses and points in the scene frame.
+
+    With `config` images are reduced to training size as they are read, so that 300 large photos fit into memory.
+    """
+    import torch
+
+    from deblurgs.capture.image import read_rgb
+    from deblurgs.train.data import (
+        TrainingSet,
+        as_tensor,
+        normalised,
+        pyramid_level,
+        training_camera,
+        without_masked,
+    )
+
+    times_s = {frame.name: frame.time_s for frame in capture.frames}
+    cameras = [training_camera(c, config) if config else c for c in model.cameras]
+    images, masks = [], []
+    for name, path, camera in zip(model.names, model.image_paths, cameras, strict=True):
+        mask = frame_mask(model, name)
+        image = without_masked(as_tensor(read_rgb(path)), mask)
+        level = pyramid_level([image], [camera], [mask])
+        images += level.images
+        masks += level.masks
+    similarity, depths = normalised(model.camera_from_world, model.points, list(model.observations))
+    return TrainingSet(
+        names=list(model.names),
+        images=images,
+        cameras=cameras,
+        camera_from_world=as_tensor(similarity.apply_camera_from_world(model.camera_from_world)),
+        points=as_tensor(similarity.apply_points(model.points)),
+        colors=torch.from_numpy(model.colors).float() / 255.0,
+        depths=as_tensor(depths),
+        scene_from_sfm=similarity,
+        times_s=[times_s.get(name) for name in model.names],
+        masks=masks,
+    )
+
+
+def frame_mask(model: "SparseModel", name: str) -> "Tensor | None":
+    """[H,W], 1 where a frame's photo is opaque and 0 elsewhere; None for photos without transparency."""
+    from deblurgs.capture.image import read_rgb
+    from deblurgs.train.data import as_tensor
+
+    path = model.masks.get(name)
+    return None if path is None else (as_tensor(read_rgb(path)[..., 0]) > 0.5).float()

@@ -1,0 +1,67 @@
+"""Measure methods on a scene with ground truth: what `deblurgs eval` does."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deblurgs.config import TrainConfig, to_dict
+from deblurgs.errors import UsageError
+from deblurgs.log import Log
+from deblurgs.run import RunFolder
+from deblurgs.stages.data import training_set
+from deblurgs.stages.process import TRUE_POSES_FILE, ProcessConfig, process
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deblurgs.evaluate.protocol import Method, Row
+
+
+def evaluate(
+    run: RunFolder,
+    source: Path,
+    config: TrainConfig,
+    log: Log,
+    *,
+    methods: "tuple[Method, ...]",
+    seeds: tuple[int, ...],
+    sfm: str,
+    json_path: Path | None,
+    overwrite: bool = False,
+) -> None:
+    """Measure `methods` on a scene with ground truth; prints the table, writes JSON and the refined renders."""
+    from rich.console import Console
+
+    from deblurgs.capture.dataset import load_capture
+    from deblurgs.capture.image import write_png
+    from deblurgs.evaluate import protocol, table
+    from deblurgs.evaluate.scenes import evaluation_scene
+    from deblurgs.files import write_json_atomic
+    from deblurgs.sfm.model import load_model
+
+    process(
+        run, source, ProcessConfig(own_sfm=sfm == "blurry-only"), log, overwrite=overwrite, true_poses=sfm == "given"
+    )  # fmt: skip
+    capture, model = load_capture(run.path), load_model(run.sfm)
+    given = None if sfm == "blurry-only" else capture.given_model or capture.given_poses
+    if sfm == "given" and given is None and capture.truth is not None:
+        given = run.path / TRUE_POSES_FILE
+    if sfm == "given" and given is None:
+        raise UsageError(f"{source} brings no camera model. Use --sfm blurry-only.")
+    training = training_set(model, capture)
+    scene = evaluation_scene(
+        source.resolve().name, given, capture, model, training, run.sfm, run.path / "eval", log
+    )
+
+    def save_picture(name: str, image: "Tensor") -> None:
+        folder = run.path / "eval"
+        folder.mkdir(exist_ok=True)
+        write_png(folder / f"{name.rsplit('.', 1)[0]}.png", image.numpy())
+
+    def save_rows(rows: "list[Row]") -> None:
+        result = table.as_json(scene, rows, {"preset_config": to_dict(config), "failed": model.failed})
+        write_json_atomic(run.path / "eval.json", result)
+        if json_path is not None:
+            write_json_atomic(json_path, result)
+
+    rows = protocol.evaluate(scene, config, methods, seeds, log, picture=save_picture, on_rows=save_rows)
+    Console(width=130 if not log.quiet else None).print(table.as_table(scene, rows))

@@ -1,0 +1,65 @@
+"""A trained scene -> files for other tools, in the SfM's own world: the stage `export`."""
+
+from typing import TYPE_CHECKING
+
+from deblurgs.log import Log
+from deblurgs.run import RunFolder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from deblurgs.scene.transform import Similarity
+    from deblurgs.train.loop import TrainedScene
+
+
+def write_scene(
+    run: RunFolder,
+    scene: "TrainedScene",
+    names: list[str],
+    scene_from_sfm: "Similarity",
+    times_s: dict[str, float | None],
+    log: Log,
+) -> None:
+    """PLY and trajectories in the SfM's own world."""
+    import numpy as np
+    import torch
+
+    from deblurgs.export.ply import SplatArrays, write_ply
+    from deblurgs.export.trajectories import FrameTrajectory, write_trajectories, write_tum
+    from deblurgs.scene.shutter import sample_exposure
+
+    # Joint optimisation may have moved the scene as a whole; exports live where the SfM cameras are.
+    sfm_from_scene = scene_from_sfm.inverse() @ scene.frame_drift().inverse()
+    moved = scene.gaussians.transformed(sfm_from_scene).tensors()
+    run.export.mkdir(exist_ok=True)
+    dropped = write_ply(
+        run.export / "scene.ply",
+        SplatArrays(
+            means=moved["means"].numpy(), quats_wxyz=moved["quats"].numpy(), log_scales=moved["log_scales"].numpy(),
+            logit_opacities=moved["logit_opacities"].numpy(), sh0=moved["sh0"][:, 0].numpy(), shN=moved["shN"].numpy(),
+        ),
+        antialiased=scene.config.antialiased,
+    )  # fmt: skip
+    if dropped:
+        log.warn(f"{dropped} Gaussians with non-finite numbers were left out of export/scene.ply")
+
+    def in_sfm(poses: "Tensor") -> "NDArray[np.float64]":
+        return np.asarray(sfm_from_scene.apply_camera_from_world(poses.double().numpy()), np.float64)
+
+    frames = []
+    views = scene.num_views(scene.training_cameras)
+    with torch.no_grad():
+        for f, name in enumerate(names):
+            u, weights = sample_exposure(views[f])
+            frames.append(
+                FrameTrajectory(
+                    name=name, kind=scene.trajectory.kind, knots=in_sfm(scene.trajectory.knot_poses(f)),
+                    u=u.double().numpy(), weights=weights.double().numpy(), time_s=times_s.get(name),
+                    camera_from_world=in_sfm(scene.trajectory(torch.tensor([f]), u)[0]),
+                    mid_camera_from_world=in_sfm(scene.trajectory(torch.tensor([f]), torch.tensor([0.5]))[0])[0],
+                )
+            )  # fmt: skip
+    write_trajectories(run.trajectories_json, frames)
+    write_tum(run.export / "trajectory.tum", frames)

@@ -1,0 +1,80 @@
+"""User files -> upright frames and camera poses: the stages `capture` and `sfm`."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from deblurgs.log import Log
+from deblurgs.run import RunFolder
+
+TRUE_POSES_FILE = "truth/poses.json"
+
+
+@dataclass(frozen=True)
+class ProcessConfig:
+    """What decides which frames and poses come out of `process`."""
+
+    max_frames: int | None = None
+    """Most frames to use; default 60 from a video, 300 from a folder."""
+    max_pixels: int = 200_000_000
+    """Refuse images with more pixels than this."""
+    own_sfm: bool = False
+    """Estimate poses from the blurry frames even when the source brings a camera model."""
+
+    def __post_init__(self) -> None:
+        if self.max_pixels < 1:
+            raise ValueError(f"max_pixels must be at least 1, not {self.max_pixels}")
+
+
+def process(
+    run: RunFolder,
+    source: Path,
+    config: ProcessConfig,
+    log: Log,
+    *,
+    overwrite: bool = False,
+    true_poses: bool = False,
+) -> None:
+    """User files -> upright frames and camera poses.
+
+    true_poses: where there is no camera model, take the exact poses of a rendered capture. For evaluation only.
+    """
+    from deblurgs.capture.dataset import load_capture
+    from deblurgs.capture.source import ingest
+    from deblurgs.capture.truth import write_true_poses
+    from deblurgs.sfm.stage import run_sfm
+
+    run.stage(
+        "capture",
+        {**source_identity(source), "max_frames": config.max_frames, "max_pixels": config.max_pixels},
+        lambda: ingest(source, run.path, max_frames=config.max_frames, max_pixels=config.max_pixels, log=log),
+        outputs=[run.frames_json], overwrite=overwrite,
+    )  # fmt: skip
+    capture = load_capture(run.path)
+    given_model = None if config.own_sfm else capture.given_model
+    given_poses = None if config.own_sfm else capture.given_poses
+    if true_poses and capture.truth and not (given_model or given_poses):
+        given_poses = write_true_poses(capture, run.path / TRUE_POSES_FILE)
+    run.stage(
+        "sfm",
+        {"own_sfm": config.own_sfm, "given": bool(given_model or given_poses)},
+        lambda: run_sfm(
+            # Held-out frames are dropped there by their split; their names tell why a given model has more images.
+            [*capture.frames, *capture.test_frames], run.sfm,
+            given_model=given_model, given_poses=given_poses, masks=capture.masks, log=log,
+        ),
+        outputs=[run.sfm / "model.npz"], overwrite=overwrite,
+    )  # fmt: skip
+
+
+def source_identity(source: Path) -> dict[str, str]:
+    """Name and a hash of names, sizes and times: another source in the same run folder must not meet old frames."""
+    digest = hashlib.sha256(str(source.resolve()).encode("utf-8", "surrogateescape"))
+    files = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+    for path in files[:20_000]:
+        if path.exists():
+            stat = path.stat()
+            digest.update(
+                f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
+            )
+    return {"source": source.name, "content": digest.hexdigest()[:16]}

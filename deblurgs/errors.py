@@ -40,4 +40,10 @@ class DivergedError(DeblurgsError):
     exit_code = 1
 
 
+class DeviceError(DeblurgsError):
+    """A GPU, its driver or a kernel refused."""
+
+    exit_code = 5
+
+
 EXIT_INTERRUPTED = 130

@@ -176,7 +176,8 @@ def _probe(scene: EvaluationScene, config: TrainConfig) -> Probe | None:
     target = pyramid_level([view.image], [camera]).images[0]
 
     def psnr_now(gaussians: Gaussians, trajectory: AnyTrajectory) -> float:
-        aligned = torch.from_numpy(frame_drift(trajectory).apply_camera_from_world(pose)).float()
+        drift = frame_drift(trajectory, scene.training.cameras, scene.training.depths)
+        aligned = torch.from_numpy(drift.apply_camera_from_world(pose)).float()
         return float(psnr(sharp_image(gaussians, aligned, camera, antialiased=config.antialiased), target))
 
     return psnr_now

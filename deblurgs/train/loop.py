@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,13 +14,14 @@ from deblurgs.config import TrainConfig
 from deblurgs.errors import DivergedError
 from deblurgs.log import Log
 from deblurgs.raster.api import ScreenStatistics
+from deblurgs.scene.alignment import align_views
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.continuous import MAX_READOUT, ContinuousTrajectory
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.photometry import Photometry
 from deblurgs.scene.shutter import sample_exposure
 from deblurgs.scene.trajectory import Trajectory, path_length_px
-from deblurgs.scene.transform import Similarity, align_poses
+from deblurgs.scene.transform import Similarity
 from deblurgs.train.data import (
     Pyramid,
     TrainingSet,
@@ -86,7 +88,7 @@ class TrainedScene:
 
     def frame_drift(self) -> Similarity:
         """trained_from_sfm: how joint optimisation moved the scene as a whole."""
-        return frame_drift(self.trajectory)
+        return frame_drift(self.trajectory, self.training_cameras, self.depths)
 
 
 Report = Callable[[dict[str, float]], None]
@@ -94,10 +96,14 @@ Probe = Callable[[Gaussians, AnyTrajectory], float]
 
 
 @torch.no_grad()
-def frame_drift(trajectory: AnyTrajectory) -> Similarity:
-    """trained_from_sfm, the similarity between the SfM poses and the mid-exposure poses of all frames."""
+def frame_drift(trajectory: AnyTrajectory, cameras: list[Camera], depths: Tensor) -> Similarity:
+    """trained_from_sfm, the similarity after which the SfM poses show what the mid-exposure poses of all frames show.
+
+    cameras and depths [F] (typical, SfM side of the scene frame) of the frames.
+    """
     sfm = trajectory.camera_from_world_sfm.double().numpy()
-    return align_poses(sfm, trajectory.all_at(0.5).double().numpy())
+    extents = np.array([(0.5 * c.width / c.fx, 0.5 * c.height / c.fy) for c in cameras])
+    return align_views(sfm, trajectory.all_at(0.5).double().numpy(), depths.double().numpy(), extents)
 
 
 @torch.no_grad()

@@ -6,7 +6,8 @@ from skimage.transform import SimilarityTransform, estimate_transform
 
 from deblurgs.math import quaternion
 from deblurgs.math.lie import se3_exp, so3_exp
-from deblurgs.scene.transform import Similarity, align_poses, umeyama
+from deblurgs.scene.alignment import align_poses, align_views, umeyama
+from deblurgs.scene.transform import Similarity
 
 
 def rotation(x: float, y: float, z: float) -> NDArray[np.float64]:
@@ -195,3 +196,54 @@ def test_alignment_refuses_wrong_poses() -> None:
     ):
         with pytest.raises(ValueError):
             align_poses(src, dst)
+
+
+EXTENTS = np.tile([0.5, 0.35], (12, 1))
+
+
+def facing_forward(num: int, seed: int = 3) -> np.ndarray:
+    """Cameras side by side that all look the same way, 1 above the scene's depth of 1."""
+    rng = np.random.default_rng(seed)
+    tangents = np.concatenate([0.1 * rng.normal(size=(num, 3)), 0.03 * rng.normal(size=(num, 3))], axis=1)
+    return se3_exp(torch.from_numpy(tangents)).numpy()
+
+
+def test_views_align_exactly() -> None:
+    src = facing_forward(12)
+    dst = B_FROM_A.apply_camera_from_world(src)
+    assert_same(align_views(src, dst, np.ones(12), EXTENTS), B_FROM_A, atol=1e-9)
+
+
+def test_noisy_centres_do_not_turn_what_the_cameras_see() -> None:
+    """A shift of the camera and a turn that keeps the picture in place: the pictures agree, the centres do not."""
+    src = facing_forward(12)
+    rng = np.random.default_rng(1)
+    shift = 0.05 * rng.normal(size=(12, 3)) * [1, 1, 0]
+    # Seen at depth 1, a shift to the right and a turn to the right move the picture against each other.
+    turn = np.stack([-shift[:, 1], shift[:, 0], 0 * shift[:, 0]], axis=1)
+    dst = se3_exp(torch.from_numpy(np.concatenate([-shift, turn], axis=1))).numpy() @ src
+    by_views = apart(align_views(src, dst, np.ones(12), EXTENTS), src, dst)
+    assert by_views < 0.5 * apart(align_poses(src, dst), src, dst)
+
+
+def apart(dst_from_src: Similarity, src: np.ndarray, dst: np.ndarray) -> float:
+    """Mean distance, in focal lengths, of the middle of each picture at depth 1 from where the other camera has it."""
+    seen = np.linalg.inv(src)[:, :3, 2] + np.linalg.inv(src)[:, :3, 3]
+    local = np.einsum("fij,fj->fi", dst[:, :3, :3], dst_from_src.apply_points(seen)) + dst[:, :3, 3]
+    return float(np.linalg.norm(local[:, :2] / local[:, 2:], axis=1).mean())
+
+
+def test_a_lost_camera_does_not_count() -> None:
+    src = facing_forward(12)
+    dst = B_FROM_A.apply_camera_from_world(src)
+    dst[4] = se3_exp(torch.tensor([0.5, 0, 0, 0, 0.4, 0], dtype=torch.float64)).numpy() @ dst[4]
+    assert_same(align_views(src, dst, np.ones(12), EXTENTS), B_FROM_A, atol=2e-3)
+
+
+def test_one_view_and_coincident_views_align() -> None:
+    for src in (facing_forward(1), np.repeat(facing_forward(1), 4, axis=0)):
+        dst = B_FROM_A.apply_camera_from_world(src)
+        found = align_views(src, dst, np.ones(len(src)), EXTENTS[: len(src)])
+        moved = found.apply_camera_from_world(src)
+        # The scale of a single view is unknown; the view itself is not.
+        np.testing.assert_allclose(moved[:, :3, :3], dst[:, :3, :3], atol=1e-6)

@@ -49,6 +49,11 @@ class TrajectoryConfig:
     """Share of all steps during which every path is held straight; a curve that folds back early stays folded."""
     smoothness: float = 1e-4
     """Weight of the temporal smoothness loss: squared second differences of the knots, in pixels."""
+    sub_frame_times: bool = False
+    """Learn for every frame when its camera passed along the path, beside the path itself. A path with many knots can
+    already be travelled unevenly, which is why this is off."""
+    times_lr: float = 1e-2
+    """Learning rate of these times (logarithm of relative speed) at the start; it falls to a twentieth."""
     min_views: int = 3
     """Fewest virtual views of one exposure."""
     max_views: int = 15
@@ -85,6 +90,7 @@ class TrajectoryConfig:
         _require(self, self.readout is None or abs(self.readout) <= 4, "readout", "between -4 and 4")
         _require(self, 0 < self.duty < 1, "duty", "above 0 and below 1")
         _require(self, self.timing_lr > 0, "timing_lr", "above 0")
+        _require(self, self.times_lr > 0, "times_lr", "above 0")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from deblurgs.math.lie import se3_exp
 from deblurgs.math.spline import basis
 from deblurgs.scene.camera import Camera
+from deblurgs.scene.subframe import warped
 
 
 class Trajectory(nn.Module):
@@ -23,11 +24,13 @@ class Trajectory(nn.Module):
 
     kind "static" has a single knot: one pose per frame, as plain splatting with pose refinement uses. Parameter
     `readout`: time from the first to the last row in units of the exposure, 0 for a global shutter; shared by all
-    frames and learnt only where `requires_grad` is set.
+    frames and learnt only where `requires_grad` is set. Parameter `log_speeds` [F,P]: how unevenly each path is
+    travelled (scene/subframe.py); P is 0 where the speed is left to the knots.
     """
 
     knots: nn.Parameter
     readout: nn.Parameter
+    log_speeds: nn.Parameter
     camera_from_world_sfm: Tensor
 
     def __init__(
@@ -37,6 +40,7 @@ class Trajectory(nn.Module):
         num_knots: int,
         *,
         start_spread: float = 0.0,
+        num_time_pieces: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -50,6 +54,7 @@ class Trajectory(nn.Module):
         spread = spread - spread.mean(dim=1, keepdim=True)
         self.knots = nn.Parameter(spread.to(camera_from_world.dtype))
         self.readout = nn.Parameter(camera_from_world.new_zeros(()), requires_grad=False)
+        self.log_speeds = nn.Parameter(camera_from_world.new_zeros(num_frames, num_time_pieces))
         self.register_buffer("camera_from_world_sfm", camera_from_world.clone())
 
     @property
@@ -75,7 +80,9 @@ class Trajectory(nn.Module):
         knots = self.knots[frame_idx]  # [F',K,6]
         if self.kind == "static":
             return knots.expand(-1, u.shape[0], -1)
-        return basis(self.kind, self.num_knots, u).to(knots.dtype) @ knots  # [V,K] @ [F',K,6]
+        if self.log_speeds.shape[1] > 0:
+            u = warped(u, self.log_speeds[frame_idx])  # [F',V]
+        return basis(self.kind, self.num_knots, u).to(knots.dtype) @ knots  # [V,K] or [F',V,K] @ [F',K,6]
 
     def knot_rows(self, frame: int) -> Tensor:
         """Indices of the rows of `knots` that one frame depends on."""

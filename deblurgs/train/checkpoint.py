@@ -21,7 +21,7 @@ from deblurgs.scene.transform import Similarity
 from deblurgs.train.loop import TrainedScene
 from deblurgs.train.model import AnyTrajectory
 
-FORMAT = "deblurgs-scene-2"
+FORMAT = "deblurgs-scene-3"
 
 
 def save_scene(path: Path, scene: TrainedScene, names: list[str], scene_from_sfm: Similarity) -> None:
@@ -87,6 +87,8 @@ def _trajectory(header: dict[str, Any], state: dict[str, Tensor]) -> AnyTrajecto
         trajectory = ContinuousTrajectory(poses, state["times"], num_controls=len(state["controls"]))
         trajectory.interval_s = header["interval_s"]
     else:
-        trajectory = Trajectory(poses, header["kind"], state["knots"].shape[1])
+        trajectory = Trajectory(
+            poses, header["kind"], state["knots"].shape[1], num_time_pieces=state["log_speeds"].shape[1]
+        )
     trajectory.load_state_dict(state)
     return trajectory

@@ -20,6 +20,7 @@ from deblurgs.scene.continuous import MAX_READOUT, ContinuousTrajectory
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.photometry import Photometry
 from deblurgs.scene.shutter import sample_exposure
+from deblurgs.scene.subframe import NUM_PIECES
 from deblurgs.scene.trajectory import Trajectory, path_length_px
 from deblurgs.scene.transform import Similarity
 from deblurgs.train.data import (
@@ -147,6 +148,7 @@ class Trainer:
         self.photometry = Photometry(data.num_frames, num_bends=config.photometry.num_bends)
         self.optimizer = GaussianAdam(self.gaussians, config)
         self.knot_optimizer = FrameAdam(self.trajectory.knots)
+        self.times_optimizer = times_adam(self.trajectory)
         self.gain_optimizer = FrameAdam(self.photometry.log_gains)
         self.shared_optimizer = shared_adam(self.trajectory, self.photometry, config)
         self.density = make_density(
@@ -297,6 +299,11 @@ class Trainer:
         c = self.config
         lr = exponential(c.trajectory.lr, c.trajectory.lr_end, progress) * self.lr_factor
         self.knot_optimizer.step(self.trajectory.knot_rows(frame), lr)
+        if self.times_optimizer is not None:
+            times_lr = (
+                exponential(c.trajectory.times_lr, c.trajectory.times_lr / 20, progress) * self.lr_factor
+            )
+            self.times_optimizer.step(torch.tensor([frame]), times_lr)
         if c.photometry.gain:
             gain_lr = exponential(c.photometry.gain_lr, 0.1 * c.photometry.gain_lr, progress) * self.lr_factor
             self.gain_optimizer.step(torch.tensor([frame]), gain_lr)
@@ -370,6 +377,8 @@ class Trainer:
         self.optimizer = GaussianAdam(self.gaussians, self.config)
         self.optimizer.scale_lr(self.lr_factor)
         self.knot_optimizer = FrameAdam(self.trajectory.knots)
+        self.times_optimizer = times_adam(self.trajectory)
+        self.times_optimizer = times_adam(self.trajectory)
         self.gain_optimizer = FrameAdam(self.photometry.log_gains)
         self.shared_optimizer = shared_adam(self.trajectory, self.photometry, self.config)
         self.density = make_density(
@@ -387,12 +396,20 @@ def make_trajectory(data: TrainingSet, config: TrainConfig, rng: torch.Generator
             trajectory.interval_s = None
     else:
         trajectory = Trajectory(
-            data.camera_from_world, t.kind, t.num_knots, start_spread=t.start_spread, generator=rng
-        )
+            data.camera_from_world, t.kind, t.num_knots, start_spread=t.start_spread, generator=rng,
+            num_time_pieces=NUM_PIECES if t.sub_frame_times and t.kind != "static" else 0,
+        )  # fmt: skip
     with torch.no_grad():
         trajectory.readout.fill_(t.readout or 0.0)
     trajectory.readout.requires_grad_(t.rolling_shutter and t.readout is None)
     return trajectory
+
+
+def times_adam(trajectory: AnyTrajectory) -> FrameAdam | None:
+    """Adam over the sub-frame times, None where they are not learnt."""
+    if isinstance(trajectory, Trajectory) and trajectory.log_speeds.shape[1] > 0:
+        return FrameAdam(trajectory.log_speeds)
+    return None
 
 
 def shared_adam(

@@ -297,7 +297,9 @@ def test_every_parameter_of_the_cameras_survives_the_checkpoint(
 ) -> None:
     config = dataclasses.replace(
         small(40),
-        trajectory=dataclasses.replace(small(40).trajectory, kind=kind, rolling_shutter=True, start_step=5),
+        trajectory=dataclasses.replace(
+            small(40).trajectory, kind=kind, rolling_shutter=True, start_step=5, sub_frame_times=True
+        ),
         photometry=PhotometryConfig(num_bends=2),
     )
     data = dataclasses.replace(blurred, times_s=[0.5 + 0.04 * f for f in range(blurred.num_frames)])
@@ -312,3 +314,5 @@ def test_every_parameter_of_the_cameras_survives_the_checkpoint(
     assert any("readout" in line for line in loaded.timing())
     if isinstance(loaded.trajectory, ContinuousTrajectory):
         assert loaded.trajectory.exposure_s == pytest.approx(0.04 * float(scene.trajectory.duty.detach()))
+    else:
+        assert float(loaded.trajectory.log_speeds.detach().abs().max()) > 0.0

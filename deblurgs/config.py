@@ -114,8 +114,8 @@ class PhotometryConfig:
 
 @dataclass(frozen=True)
 class DensityConfig:
-    strategy: DensityStrategy = "mcmc"
-    """`mcmc` relocates dead Gaussians and grows to the cap; `annealed` splits by a falling gradient threshold."""
+    strategy: DensityStrategy = "annealed"
+    """`annealed` splits by a falling gradient threshold; `mcmc` relocates dead Gaussians and grows to the cap."""
     max_gaussians: int = 30_000
     """Hard cap on the number of Gaussians."""
     every: int = 60

@@ -22,7 +22,7 @@ def sharp_view(scene: TrainedScene, camera_from_world: Tensor, camera: Camera) -
 @torch.no_grad()
 def sharp_frame(scene: TrainedScene, frame: int, camera: Camera) -> Tensor:
     """The scene at the middle of one frame's exposure, u = 0.5, in the frame's own brightness and colour."""
-    pose = scene.trajectory(torch.tensor([frame]), torch.tensor([0.5]))[0, 0]
+    pose = scene.trajectory.of_frame(frame, torch.tensor([0.5]))[0]
     # Not cut at white before the gain: where photos are clipped the scene is brighter than they could tell.
     return scene.photometry.photo(_view(scene, pose, camera).image, frame)
 
@@ -76,7 +76,7 @@ def path_explains(observed: Tensor, reblur: Tensor, sharp: Tensor) -> bool:
 @torch.no_grad()
 def frame_depth(scene: TrainedScene, frame: int, camera: Camera) -> Tensor:
     """Depth (camera z, scene units) at mid-exposure, [H,W]; 0 where the model shows nothing."""
-    rendered = _view(scene, scene.trajectory(torch.tensor([frame]), torch.tensor([0.5]))[0, 0], camera)
+    rendered = _view(scene, scene.trajectory.of_frame(frame, torch.tensor([0.5]))[0], camera)
     seen = rendered.alpha > 0.05
     return torch.where(seen, rendered.depth / rendered.alpha.clamp_min(0.05), torch.zeros(()))
 

@@ -53,7 +53,7 @@ def frame_light(
     parts = []
     for top, bottom in bands:
         row = 0.5 * (top + bottom) / camera.height
-        poses = trajectory(torch.tensor([frame]), u, row)[0]
+        poses = trajectory.of_frame(frame, u, row)
         band = Camera(camera.width, bottom - top, camera.fx, camera.fy, camera.cx, camera.cy - top)
         seen = ScreenStatistics() if statistics is not None else None
         parts.append(

@@ -9,6 +9,7 @@ column, *restored*, exists for deblurring with `plain` and `deblurgs`: the frame
 detail of its own photo that the model lacks. For `plain` that is the blurred photo itself.
 """
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -208,6 +209,7 @@ def _score(
     picture: Picture | None,
 ) -> Row:
     drift = trained.frame_drift()
+    photometry = copy.deepcopy(trained.photometry).to(trained.device)
     with torch.no_grad():
         mid = dict(zip(scene.training.names, trained.trajectory.all_at(0.5), strict=True))
     per_view: dict[str, dict[str, float]] = {}
@@ -228,10 +230,10 @@ def _score(
             raw = view.pose
             moved = drift.apply_camera_from_world(view.pose.double().numpy())
             aligned = torch.from_numpy(np.ascontiguousarray(moved)).float()
-        g, aa = trained.gaussians, trained.config.antialiased
+        g, aa = trained.splats(), trained.config.antialiased
         develop: Callable[[Tensor], Tensor] | None = None
         if view.pose is None:  # a training frame, whose own brightness and colour are known
-            develop = partial(trained.photometry.photo, frame=scene.training.names.index(view.name))
+            develop = partial(photometry.photo, frame=scene.training.names.index(view.name))
         refined = refine_pose(g, aligned, camera, target, antialiased=aa, develop=develop)
         poses: tuple[tuple[Column, Tensor], ...] = (("raw", raw), ("aligned", aligned), ("refined", refined))
         for column, pose in poses:

@@ -27,10 +27,11 @@ def exposure_image(
     antialiased: bool = False,
     statistics: ScreenStatistics | None = None,
 ) -> Rendered:
-    """The linear-light mean over the virtual views viewmats [V,4,4]."""
+    """The linear-light mean over the virtual views viewmats [V,4,4], rendered where the Gaussians are."""
     g = gaussians
     return render_exposure(
-        g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, viewmats, weights, camera,
+        g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, viewmats.to(g.means.device),
+        weights.to(g.means.device), camera,
         sh_degree=sh_degree, antialiased=antialiased, statistics=statistics,
     )  # fmt: skip
 

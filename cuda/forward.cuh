@@ -15,7 +15,8 @@ constexpr int kForwardChunk = 128; // entries held in shared memory at once
 // Grid (tiles, groups). images [groups,H,W,3], alphas and depths [groups,H,W]: sums over the views of the group.
 // finals [V,tiles,3,256]: encoded colour of each view with the background, null without a backward pass; then `masks` of
 // the entries are narrowed to the sub-tiles that they really touched. visible [N] may be null; it is only ever set.
-DEBLURGS_KERNEL __launch_bounds__(256)
+// Four blocks on a multiprocessor leave 64 registers to a thread; left to itself, ptxas spills for six.
+DEBLURGS_KERNEL __launch_bounds__(256, 4)
 deblurgs_raster_forward(const deblurgs::Record* records, const unsigned* owners, unsigned char* masks,
                         const unsigned* slots, const int* tile_starts, const deblurgs::ViewPose* poses,
                         const float* background, float* images, float* alphas, float* depths, float* finals,

@@ -113,13 +113,15 @@ def check_inputs(
     camera: "Camera",
     background: "Tensor | None",
     sh_degree: int | None,
+    *,
+    wait_for_poses: bool = True,
 ) -> int:
     """Check shapes, dtypes, devices and poses; returns the SH degree to use (`sh_degree`, or the stored one
     for None).
 
     Raises ValueError that begins with the name of the argument at fault. Values of Gaussians are not looked
-    at: non-finite ones are dropped by the backends. A non-finite pose on the CPU is refused here, by the
-    index of its view.
+    at: non-finite ones are dropped by the backends. A non-finite pose is refused here, by the index of its
+    view; not without `wait_for_poses`, because looking at numbers on a GPU means waiting for it.
     """
     from deblurgs.math.sh import degree_from_count
 
@@ -161,9 +163,11 @@ def check_inputs(
         ) from None
     if sh_degree is not None and not 0 <= sh_degree <= stored_degree:
         raise ValueError(f"sh_degree: 0..{stored_degree} (the stored degree) expected, got {sh_degree}")
-    if viewmats.device.type == "cpu":  # Looking at values on a GPU would mean waiting for it.
-        finite = viewmats.detach()[:, :3].isfinite().flatten(1).all(1)
-        if not bool(finite.all()):
-            view_idx = int((~finite).nonzero()[0])
-            raise ValueError(f"viewmats: view {view_idx} of {num_views} contains a non-finite number")
-    return stored_degree if sh_degree is None else sh_degree
+    degree = stored_degree if sh_degree is None else sh_degree
+    if not wait_for_poses:
+        return degree
+    finite = viewmats.detach()[:, :3].isfinite().flatten(1).all(1)
+    if not bool(finite.all()):
+        view_idx = int((~finite).nonzero()[0])
+        raise ValueError(f"viewmats: view {view_idx} of {num_views} contains a non-finite number")
+    return degree

@@ -60,7 +60,9 @@ class AnywhereBackend:
         self, means: Tensor, quats: Tensor, scales: Tensor, opacities: Tensor, sh0: Tensor, shN: Tensor,
         viewmats: Tensor, weights: Tensor, camera: Camera, *, statistics: ScreenStatistics | None = None, **_: Any,
     ) -> Rendered:  # fmt: skip
-        backend.check_inputs(means, quats, scales, opacities, sh0, shN, viewmats, weights, camera, None, None)
+        backend.check_inputs(means, quats, scales, opacities, sh0, shN, viewmats, weights, camera, None, None,
+            wait_for_poses=False,
+        )  # fmt: skip
         total = sum(t.sum() for t in (means, quats, scales, opacities, sh0, shN, weights @ viewmats.flatten(1)))
         image = total.expand(camera.height, camera.width, 3) * 1e-3
         if statistics is not None:

@@ -135,6 +135,7 @@ def evaluate(
     *,
     picture: Picture | None = None,
     on_rows: Callable[[list[Row]], None] | None = None,
+    device: torch.device | None = None,
 ) -> list[Row]:
     """Train every method with every seed on the blurred frames and score it. `picture` receives the refined renders."""
     check_hold_out(scene)
@@ -145,12 +146,13 @@ def evaluate(
         )
     data = {method: method_data(method, scene) for method in methods}
     rows: list[Row] = []
+    place = device or torch.device("cpu")
     for seed in seeds:
         for method in methods:
             log.info(f"{scene.name}: {method}, seed {seed}")
             settings = dataclasses.replace(method_config(method, config), seed=seed)
             memory = PeakMemory()
-            trained = train(data[method], settings, log, probe=_probe(scene, settings))
+            trained = train(data[method].to(place), settings, log, probe=_probe(scene, settings))
             peak = memory.own_mb()
             for line in trained.timing():
                 log.info(line)

@@ -41,7 +41,7 @@ ALPHA_CUTOFF = 1.0 / 255.0
 OPACITY_MAX = 0.99
 TRANSMITTANCE_STOP = 1e-4
 
-BackendName = Literal["auto", "cpu", "reference"]
+BackendName = Literal["auto", "cpu", "cuda", "gsplat", "reference"]
 
 
 @dataclass

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from deblurgs.config import TrainConfig, to_dict
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
+from deblurgs.raster.devices import DeviceName, resolve
 from deblurgs.run import RunFolder
 from deblurgs.stages.data import training_set
 from deblurgs.stages.process import TRUE_POSES_FILE, ProcessConfig, process
@@ -27,6 +28,7 @@ def evaluate(
     sfm: str,
     json_path: Path | None,
     overwrite: bool = False,
+    device: DeviceName = "auto",
 ) -> None:
     """Measure `methods` on a scene with ground truth; prints the table, writes JSON and the refined renders."""
     from rich.console import Console
@@ -63,5 +65,7 @@ def evaluate(
         if json_path is not None:
             write_json_atomic(json_path, result)
 
-    rows = protocol.evaluate(scene, config, methods, seeds, log, picture=save_picture, on_rows=save_rows)
+    rows = protocol.evaluate(
+        scene, config, methods, seeds, log, picture=save_picture, on_rows=save_rows, device=resolve(device)
+    )
     Console(width=130 if not log.quiet else None).print(table.as_table(scene, rows))

@@ -400,7 +400,9 @@ class Trainer:
         self.optimizer.scale_lr(self.lr_factor)
         self.knot_optimizer = FrameAdam(self.trajectory.knots)
         self.gain_optimizer = FrameAdam(self.photometry.log_gains)
-        self.shared_optimizer = shared_adam(self.trajectory, self.photometry, self.config, fused=not self.on_host)
+        self.shared_optimizer = shared_adam(
+            self.trajectory, self.photometry, self.config, fused=not self.on_host
+        )
         self.density = make_density(
             self.config.density, self.gaussians, self.optimizer, self.config.total_steps, self.device_rng
         )

@@ -63,7 +63,9 @@ class AnywhereBackend:
         backend.check_inputs(means, quats, scales, opacities, sh0, shN, viewmats, weights, camera, None, None,
             wait_for_poses=False,
         )  # fmt: skip
-        total = sum(t.sum() for t in (means, quats, scales, opacities, sh0, shN, weights @ viewmats.flatten(1)))
+        total = sum(
+            t.sum() for t in (means, quats, scales, opacities, sh0, shN, weights @ viewmats.flatten(1))
+        )
         image = total.expand(camera.height, camera.width, 3) * 1e-3
         if statistics is not None:
             statistics.visible = torch.ones_like(opacities, dtype=torch.bool)
@@ -197,7 +199,9 @@ def deferred(monkeypatch: pytest.MonkeyPatch) -> Callable[[TrainConfig], Trainer
     def make(config: TrainConfig) -> Trainer:
         trainer = Trainer(training_set("cpu"), config, Log(quiet=True))
         trainer.on_host = False
-        trainer.shared_optimizer = loop.shared_adam(trainer.trajectory, trainer.photometry, config, fused=True)
+        trainer.shared_optimizer = loop.shared_adam(
+            trainer.trajectory, trainer.photometry, config, fused=True
+        )
         return trainer
 
     return make
@@ -228,7 +232,9 @@ def test_a_bad_step_changes_nothing_and_nobody_had_to_look(
     bad = trainer._one_step(level, 0, 4, None)
     assert not bool(bad.isfinite())
     for old, new in zip(before, trainer._parameters(), strict=True):
-        torch.testing.assert_close(new.detach(), old, rtol=0, atol=1e-7)  # the gauge is held anew, to rounding
+        torch.testing.assert_close(
+            new.detach(), old, rtol=0, atol=1e-7
+        )  # the gauge is held anew, to rounding
     assert torch.equal(trainer.knot_optimizer.visits, visits)
     monkeypatch.undo()
     trainer._one_step(level, 0, 4, None)

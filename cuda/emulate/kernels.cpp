@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "../deblurgs.cu"
+#include "faults.cuh"
 #include "fibers.h"
 
 namespace {
@@ -65,6 +66,12 @@ const Kernel kKernels[] = {
     KERNEL(deblurgs_loss_similarity),
     KERNEL(deblurgs_loss_terms),
     KERNEL(deblurgs_loss_gradient),
+    KERNEL(deblurgs_fault_write_beyond),
+    KERNEL(deblurgs_fault_read_beyond),
+    KERNEL(deblurgs_fault_race),
+    KERNEL(deblurgs_fault_missing_lane),
+    KERNEL(deblurgs_fault_divergence),
+    KERNEL(deblurgs_fault_barrier),
 };
 
 char message[512];

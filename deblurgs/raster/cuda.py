@@ -111,7 +111,8 @@ class _Exposure(torch.autograd.Function):
             budget.receive()
         given = (means, quats, scales, opacities, sh0, sh_rest, viewmats, background)
         tensors = {
-            name: None if t is None else t.detach().contiguous() for name, t in zip(_NAMES, given, strict=True)
+            name: None if t is None else t.detach().contiguous()
+            for name, t in zip(_NAMES, given, strict=True)
         }
         tensors["weights"] = weights.detach().contiguous()
         exposure = cuda_plan.Exposure(tensors, camera, degree, flags, one_order)
@@ -119,7 +120,9 @@ class _Exposure(torch.autograd.Function):
         visible = None
         if statistics is not None:
             visible = torch.zeros(means.shape[0], dtype=torch.uint8, device=means.device)
-        outputs = cuda_plan.forward(launcher, budget, exposure, keep=keep, visible=visible, capturing=capturing)
+        outputs = cuda_plan.forward(
+            launcher, budget, exposure, keep=keep, visible=visible, capturing=capturing
+        )
         if statistics is not None and visible is not None:
             statistics.visible = visible.bool()
             statistics.gradient_px = None

@@ -74,7 +74,9 @@ class EntryBudget:
                 stacklevel=5,
             )
         if bad_view:
-            raise ValueError(f"viewmats: view {bad_view - 1} of an exposure before contained a non-finite number")
+            raise ValueError(
+                f"viewmats: view {bad_view - 1} of an exposure before contained a non-finite number"
+            )
 
     def _learn(self, total: int, most_in_view: int) -> None:
         self._total = max(self._total, total)

@@ -79,14 +79,22 @@ class Exposure:
         return np.int32(3 * self.tensor("sh_rest").shape[1])
 
 
-def run(launcher: Launcher, kernel: str, threads: int, block: int, *arguments: Tensor | np.generic | None) -> None:
+def run(
+    launcher: Launcher, kernel: str, threads: int, block: int, *arguments: Tensor | np.generic | None
+) -> None:
     """Start a kernel on at least `threads` threads in blocks of `block`; nothing to do, nothing started."""
     if threads > 0:
         launcher.launch(kernel, (-(-threads // block), 1, 1), (block, 1, 1), arguments)
 
 
 def forward(
-    launcher: Launcher, budget: EntryBudget, e: Exposure, *, keep: bool, visible: Tensor | None, capturing: bool
+    launcher: Launcher,
+    budget: EntryBudget,
+    e: Exposure,
+    *,
+    keep: bool,
+    visible: Tensor | None,
+    capturing: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Image [H,W,3], alpha [H,W] and depth [H,W]. `keep`: a backward pass will follow. visible [N] uint8 zeros."""
     kind = {"dtype": torch.float32, "device": launcher.device}
@@ -224,7 +232,9 @@ def backward(
     return out
 
 
-def _raster_backward(launcher: Launcher, e: Exposure, image_gradient: Tensor, background_sums: Tensor | None) -> None:
+def _raster_backward(
+    launcher: Launcher, e: Exposure, image_gradient: Tensor, background_sums: Tensor | None
+) -> None:
     """Leaves every Gaussian's sums of every view in its record."""
     k, (capacity, view_capacity) = e.kept, e.room
     per_group = max(1, min(e.num_views, _SUMS_BYTES // (4 * _SLOT_SUMS * max(1, view_capacity))))

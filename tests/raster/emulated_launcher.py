@@ -167,4 +167,6 @@ def _check_kinds(kernel: str, kinds: str, arguments: Sequence[torch.Tensor | np.
         else:
             fits = type(argument) is _KINDS.get(kind)
         if not fits:
-            raise DeviceError(f"{kernel}: argument {place} should be of kind {kind!r}, got {type(argument).__name__}")
+            raise DeviceError(
+                f"{kernel}: argument {place} should be of kind {kind!r}, got {type(argument).__name__}"
+            )

@@ -70,7 +70,9 @@ def test_without_kernels_gsplat_is_next_and_then_the_reference(
     monkeypatch.setattr(cubins, "find", refuse)
     monkeypatch.setattr(gsplat_backend, "_library", lambda: (None, "gsplat does not load"))
     assert devices.resolve("auto") == torch.device("cpu")
-    with pytest.warns(RuntimeWarning, match="slow reference rasterizer: no kernels were prebuilt; gsplat does not"):
+    with pytest.warns(
+        RuntimeWarning, match="slow reference rasterizer: no kernels were prebuilt; gsplat does not"
+    ):
         assert backend.choose("auto", OnGpu()).name == "reference"  # type: ignore[arg-type]
     backend._gsplat.cache_clear()
     monkeypatch.setattr(gsplat_backend, "_library", lambda: (SimpleNamespace(), ""))

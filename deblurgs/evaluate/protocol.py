@@ -152,7 +152,7 @@ def evaluate(
             log.info(f"{scene.name}: {method}, seed {seed}")
             settings = dataclasses.replace(method_config(method, config), seed=seed)
             memory = PeakMemory()
-            trained = train(data[method].to(place), settings, log, probe=_probe(scene, settings))
+            trained = train(data[method].to(place), settings, log, probe=held_out_probe(scene, settings))
             peak = memory.own_mb()
             for line in trained.timing():
                 log.info(line)
@@ -170,7 +170,7 @@ def evaluate(
     return rows
 
 
-def _probe(scene: EvaluationScene, config: TrainConfig) -> Probe | None:
+def held_out_probe(scene: EvaluationScene, config: TrainConfig) -> Probe | None:
     """PSNR of the first held-out view at its aligned pose, to be shown while training."""
     if not scene.novel or scene.novel[0].pose is None:
         return None

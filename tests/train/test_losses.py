@@ -8,7 +8,7 @@ from torch import Tensor
 
 from deblurgs.raster import native
 from deblurgs.train.losses import photometric_loss
-from deblurgs.train.torch_loss import torch_loss
+from deblurgs.train.torch_loss import torch_loss as reference_loss
 
 library, reason = native.load()
 pytestmark = pytest.mark.skipif(library is None, reason=f"compiled library: {reason}")
@@ -51,7 +51,7 @@ def test_value_and_gradient(
     loss = photometric_loss(ours, observed, ssim_weight=ssim_weight, encode_srgb=encode_srgb, mask=chosen)
     loss.backward()
     exact = prediction.double().requires_grad_()
-    wanted = torch_loss(
+    wanted = reference_loss(
         exact, observed.double(), ssim_weight, encode_srgb, None if chosen is None else chosen.double()
     )
     wanted.backward()

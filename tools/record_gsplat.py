@@ -72,7 +72,7 @@ def oracles() -> list[Oracle]:
 
 def answer(case: Oracle, backend: Backend, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
     """image, alpha, depth and `gradient.<argument>`, float32 in host memory."""
-    leaves = [case.leaves[n].to(device, dtype).requires_grad_() for n in NAMES]
+    leaves = [case.leaves[n].to(device, dtype).clone().requires_grad_() for n in NAMES]
     out = backend.render_exposure(
         *leaves, case.weights.to(device, dtype), case.camera, antialiased=case.antialiased
     )

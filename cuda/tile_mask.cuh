@@ -16,22 +16,25 @@ DEBLURGS_DEVICE int sub_top(int sub) { return (sub >> 1) * kSubHeight; }
 DEBLURGS_DEVICE int pixel_x(int px) { return sub_left(px / kWarp) + (px & (kSubWidth - 1)); }
 DEBLURGS_DEVICE int pixel_y(int px) { return sub_top(px / kWarp) + (px % kWarp) / kSubWidth; }
 
+// Entries are counted by one kernel and written by another, and both must find the same tiles to the bit: every product is
+// rounded by itself or fused by name, so that no compiler may contract the two kernels differently.
+//
 // The maximum of a concave quadratic over a box that excludes its peak lies on one of the (at most two) sides that face
 // the peak. The box holds pixel centres: [x0, x1] x [y0, y1] about the mean.
 DEBLURGS_DEVICE bool reaches_box(const Record& r, float level, float slope_y, float slope_x, float x0, float x1, float y0,
                                  float y1) {
     const float near_x = fmaxf(x0, fminf(x1, 0.0f)), near_y = fmaxf(y0, fminf(y1, 0.0f));
-    const float along_y = fmaxf(y0, fminf(y1, slope_y * near_x));
-    const float along_x = fmaxf(x0, fminf(x1, slope_x * near_y));
-    const float p = fmaf(near_x, fmaf(r.qa, near_x, r.qb * along_y), r.qc * along_y * along_y);
-    const float q = fmaf(near_y, fmaf(r.qc, near_y, r.qb * along_x), r.qa * along_x * along_x);
+    const float along_y = fmaxf(y0, fminf(y1, __fmul_rn(slope_y, near_x)));
+    const float along_x = fmaxf(x0, fminf(x1, __fmul_rn(slope_x, near_y)));
+    const float p = fmaf(near_x, fmaf(r.qa, near_x, __fmul_rn(r.qb, along_y)), __fmul_rn(__fmul_rn(r.qc, along_y), along_y));
+    const float q = fmaf(near_y, fmaf(r.qc, near_y, __fmul_rn(r.qb, along_x)), __fmul_rn(__fmul_rn(r.qa, along_x), along_x));
     return fmaxf(p, q) >= level;
 }
 
 DEBLURGS_DEVICE u32 sub_tile_mask(const Record& r, int tile_x, int tile_y) {
     // The margin keeps rounding from dropping a pixel that the pixel's own test would accept.
     const float level = kLog2Cutoff - 1e-3f - r.log2_opacity;
-    const float slope_y = -0.5f * r.qb / r.qc, slope_x = -0.5f * r.qb / r.qa;
+    const float slope_y = __fdiv_rn(__fmul_rn(-0.5f, r.qb), r.qc), slope_x = __fdiv_rn(__fmul_rn(-0.5f, r.qb), r.qa);
     const float left = (float)(tile_x * DEBLURGS_TILE) + 0.5f - r.x, top = (float)(tile_y * DEBLURGS_TILE) + 0.5f - r.y;
     if (!reaches_box(r, level, slope_y, slope_x, left, left + 15.0f, top, top + 15.0f)) return 0;
     u32 mask = 0;

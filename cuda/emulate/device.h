@@ -84,6 +84,7 @@ template <class T> inline T atomicOr(T* address, T value) {
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(int x) { return __builtin_ffs(x); }
 inline float __fmul_rn(float a, float b) { return a * b; } // built without contraction
+inline float __fdiv_rn(float a, float b) { return a / b; }
 inline unsigned __float_as_uint(float x) {
     unsigned bits;
     std::memcpy(&bits, &x, sizeof bits);

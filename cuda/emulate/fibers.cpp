@@ -9,7 +9,7 @@
 #include <vector>
 
 #include <sys/mman.h>
-#if !defined(__x86_64__)
+#if !defined(__x86_64__) || defined(DEBLURGS_UCONTEXT)
 #include <ucontext.h>
 #endif
 
@@ -25,7 +25,7 @@ namespace {
 constexpr size_t kStack = 128 * 1024, kGuard = 4096;
 constexpr unsigned kWarp = 32;
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(DEBLURGS_UCONTEXT)
 // Saves what a call must keep, changes stacks, takes up what was saved there. The signal mask stays, which is what makes
 // it a hundred times faster than swapcontext.
 struct Context {

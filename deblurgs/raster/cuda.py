@@ -14,7 +14,8 @@ from deblurgs.scene.camera import Camera
 
 _LINEAR_MEAN, _ANTIALIASED = 1, 2
 _NAMES = (*cuda_plan.GRADIENTS, "viewmats", "background")
-_MAX_ROWS, _MAX_SIDE = 2**31 - 1, 32768
+# Rows of records and numbers of tiles are 32-bit; the second dimension of a grid is 16-bit.
+_MAX_ROWS, _MAX_SIDE, _MAX_VIEWS, _MAX_PIXELS = 2**31 - 1, 32768, 65535, 2**35
 
 
 class CudaBackend:
@@ -78,6 +79,10 @@ class CudaBackend:
             raise ValueError(f"means: at most {_MAX_ROWS} Gaussians times views, got {means.shape[0]}")
         if max(camera.width, camera.height) > _MAX_SIDE:
             raise ValueError(f"camera: sides up to {_MAX_SIDE} pixels, got {camera.width}x{camera.height}")
+        if viewmats.shape[0] > _MAX_VIEWS or viewmats.shape[0] * camera.width * camera.height > _MAX_PIXELS:
+            raise ValueError(
+                f"viewmats: {viewmats.shape[0]} views of {camera.width}x{camera.height} are too many"
+            )
         flags = (_LINEAR_MEAN if linear_mean else 0) | (_ANTIALIASED if antialiased else 0)
         image, alpha, depth = _Exposure.apply(
             means, quats, scales, opacities, sh0, shN, viewmats, background, weights,

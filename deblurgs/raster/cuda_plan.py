@@ -8,7 +8,7 @@ from torch import Tensor
 
 from deblurgs.errors import ResourceError
 from deblurgs.raster.api import FRUSTUM_MARGIN
-from deblurgs.raster.cuda_budget import STATUS_WORDS, EntryBudget
+from deblurgs.raster.cuda_budget import STATUS_WORDS, EntryBudget, Shape
 from deblurgs.raster.cuda_sort import sort_pairs
 from deblurgs.raster.launcher import Launcher
 from deblurgs.scene.camera import Camera
@@ -62,6 +62,9 @@ class Exposure:
     def tiles(self) -> int:
         return self.tiles_x * -(-self.camera.height // _TILE)
 
+    def shape(self) -> Shape:
+        return self.num_views, self.camera.width, self.camera.height
+
     def inputs(self) -> list[Tensor | None]:
         """The first arguments of both projection kernels."""
         return [*(self.tensors[name] for name in GRADIENTS), self.kept["poses"]]
@@ -106,7 +109,7 @@ def forward(
     )  # fmt: skip
     _bin(launcher, budget, e, status, exact=not keep, capturing=capturing)
     if not capturing:
-        budget.send(status)
+        budget.send(e.shape(), status)
 
     height, width = e.camera.height, e.camera.width
     groups = min(e.num_views, max(1, _BUSY_BLOCKS // e.tiles))
@@ -183,12 +186,12 @@ def _bin(
 
 
 def _room(budget: EntryBudget, e: Exposure, *, exact: bool, capturing: bool) -> tuple[int, int]:
-    """Entries to make room for, in all and in one view. Waits for the device unless this shape has been seen."""
+    """Entries to make room for, in all and in one view. Waits for the device unless exposures like
+    this one have been measured."""
     if e.num_gaussians == 0:
         return 0, 0
-    shape = (e.num_gaussians, e.num_views, e.camera.width, e.camera.height)
-    if capturing or (budget.knows(shape) and not exact):
-        total, most = budget.room()
+    if capturing or (not exact and budget.knows(e.shape(), e.num_gaussians)):
+        total, most = budget.room(e.shape())
         return min(total, _MAX_ENTRIES), min(most, _MAX_ENTRIES)
     last = e.kept["slot_ends"].view(e.num_views, e.num_gaussians)[:, -1].tolist()
     most = max(b - a for a, b in zip([0, *last[:-1]], last, strict=True))
@@ -196,7 +199,7 @@ def _room(budget: EntryBudget, e: Exposure, *, exact: bool, capturing: bool) -> 
         raise ResourceError(
             "an exposure has more than 2^31 tile entries: the Gaussians are far too large for the image"
         )
-    budget.measured(shape, last[-1], most)
+    budget.measured(e.shape(), e.num_gaussians, last[-1], most)
     return last[-1], most
 
 

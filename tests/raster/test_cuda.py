@@ -121,7 +121,11 @@ def test_an_exposure_that_outgrows_the_memory_is_left_out_whole(
     monkeypatch: pytest.MonkeyPatch, generator: torch.Generator
 ) -> None:
     """Background and zero gradients, never half a picture; those after it have room again."""
-    monkeypatch.setattr(cuda_budget.EntryBudget, "room", lambda self: (self._total, self._view))
+    monkeypatch.setattr(cuda_budget, "_MEASURED", 1)
+    room = cuda_budget.EntryBudget.room
+    monkeypatch.setattr(
+        cuda_budget.EntryBudget, "room", lambda self, shape: tuple(n - 1024 for n in room(self, shape))
+    )
     camera = Camera(120, 100, 90.0, 90.0, 60.0, 50.0)
     small = one_gaussian(0.0, 0.0, 3.0, 0.01)
     large = one_gaussian(0.0, 0.0, 3.0, 0.5)
@@ -145,9 +149,25 @@ def test_an_exposure_that_outgrows_the_memory_is_left_out_whole(
     assert alpha.min() > 0.1
 
 
+def test_more_gaussians_are_measured_again() -> None:
+    """Growth in small steps has room; what was never seen has not, and is asked for."""
+    budget, shape = cuda_budget.EntryBudget(), (2, 64, 48)
+    assert not budget.knows(shape, 100)
+    for _ in range(16):
+        assert not budget.knows(shape, 100)
+        budget.measured(shape, 100, 700, 400)
+    assert budget.knows(shape, 100) and budget.knows(shape, 125) and not budget.knows(shape, 126)
+    assert not budget.knows((2, 64, 40), 100)
+    assert budget.room(shape) == (1050 + 1024, 600 + 1024)
+    budget.send(shape, torch.tensor([2000, 1500, 0, 0]))
+    budget.receive(everything=True)
+    assert budget.room(shape) == (3000 + 1024, 2250 + 1024)
+
+
 def test_a_training_step_asks_the_device_for_nothing(
     monkeypatch: pytest.MonkeyPatch, generator: torch.Generator
 ) -> None:
+    monkeypatch.setattr(cuda_budget, "_MEASURED", 1)
     scene, poses = random_scene(30, generator, 0), random_poses(2, generator)
     backend = CudaBackend(EmulatedLauncher(1))
     rendered(backend, scene, poses, CAMERA)

@@ -45,7 +45,11 @@ def test_every_step_is_a_command_that_exists(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_left_out_with_its_reason(tmp_path: Path) -> None:
     steps = {step.name: step for step in plan(tmp_path, tmp_path / "none", None, has=lambda name: None)}
-    for name, word in (("memcheck", "compute-sanitizer"), ("train default", "none"), ("device", "nvidia-smi")):
+    for name, word in (
+        ("memcheck", "compute-sanitizer"),
+        ("train default", "none"),
+        ("device", "nvidia-smi"),
+    ):
         reason = steps[name].why_not
         assert reason is not None and word in reason
     assert steps["restorer"].why_not is not None
@@ -81,7 +85,10 @@ def test_the_contract_step_chooses_the_gpus_backends_only() -> None:
         timeout=120, check=False,
     )  # fmt: skip
     chosen = [line for line in done.stdout.splitlines() if "<Function" in line]
-    assert chosen and all("cuda]" in c or "cuda-" in c or "gsplat" in c for c in chosen), (expression, chosen[:5])
+    assert chosen and all("cuda]" in c or "cuda-" in c or "gsplat" in c for c in chosen), (
+        expression,
+        chosen[:5],
+    )
     assert not any("emulated" in c or "cpu-" in c for c in chosen)
 
 

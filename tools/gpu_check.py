@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,12 @@ def plan(
     def own(script: str, *arguments: str) -> list[str]:
         return [python, str(ROOT / "tools" / script), *arguments]
 
+    no_gsplat = None if find_spec("gsplat") else "gsplat is not installed"
     small = own("bench_gpu.py", "--small")
     sanitizer = has("compute-sanitizer")
-    no_sanitizer = None if sanitizer else "compute-sanitizer is not installed (it comes with the CUDA toolkit)"
+    no_sanitizer = (
+        None if sanitizer else "compute-sanitizer is not installed (it comes with the CUDA toolkit)"
+    )
     no_scene = None if scene and scene.is_dir() else f"there is no scene at {scene} (--scene)"
     restorer = ROOT / "tools" / "train_restore.py"
     no_restorer = None
@@ -111,7 +115,7 @@ def plan(
         Step("bench", 170, own("bench_gpu.py", "--seconds", "120", "--json", str(out / "bench.json")), None,
              out / "bench.json"),
         train("default", 150),
-        Step("oracle", 40, own("record_gsplat.py", "--output", str(out / "gsplat.safetensors"))),
+        Step("oracle", 40, own("record_gsplat.py", "--output", str(out / "gsplat.safetensors")), no_gsplat),
         train("best", 330),
         Step("restorer", 600, own("train_restore.py", "--photos", str(photos), "--output", str(out / "restorer"),
                                   "--device", "cuda", "--minutes", "1"), no_restorer),
@@ -149,7 +153,17 @@ def machine() -> dict[str, Any]:
 def carry(folder: Path) -> int:
     """Fill a folder with the wheels that a bare machine lacks; here the network is needed."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "-d", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "-d",
+        str(folder),
+    ]
     extra = ("typeguard", "docstring-parser", "markdown-it-py", "mdurl", "pygments", "iniconfig", "pluggy",
              "packaging", "sortedcontainers", "typing-extensions")  # fmt: skip
     return subprocess.run(
@@ -169,7 +183,9 @@ def unpack(wheels: Path, out: Path) -> Path:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=570.0, help="time for everything")
     parser.add_argument("--wheels", type=Path, help="folder of wheels that this Python lacks")
     parser.add_argument("--carry", type=Path, metavar="FOLDER", help="only fill such a folder (with network)")
@@ -203,7 +219,9 @@ def main() -> int:
         outcomes.append(run_step(step, end - time.monotonic(), env))
         print(outcomes[-1].output, flush=True)
         result = {"machine": machine(), "steps": [vars(outcome) for outcome in outcomes]}
-        target.write_text(json.dumps(result, indent=1), encoding="utf-8")  # after each step: time may end in any
+        target.write_text(
+            json.dumps(result, indent=1), encoding="utf-8"
+        )  # after each step: time may end in any
     print(summary(outcomes))
     print(f"gpu_check: results in {target}")
     return 1 if any(o.status.startswith(("failed", "stopped")) for o in outcomes) else 0

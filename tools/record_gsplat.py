@@ -58,7 +58,7 @@ def oracles() -> list[Oracle]:
         leaves = {
             "means": torch.cat([xy, z[:, None]], 1),
             "quats": torch.randn(num, 4, generator=g),
-            "scales": 0.03 + 0.12 * torch.rand(num, 3, generator=g),
+            "scales": 0.08 + 0.3 * torch.rand(num, 3, generator=g),
             "opacities": 0.1 + 0.75 * torch.rand(num, generator=g),
             "sh0": torch.randn(num, 1, 3, generator=g),
             "shN": 0.15 * torch.randn(num, (degree + 1) ** 2 - 1, 3, generator=g),
@@ -83,7 +83,9 @@ def answer(case: Oracle, backend: Backend, device: str, dtype: torch.dtype) -> d
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", type=Path, default=DEFAULT)
     arguments = parser.parse_args()
     try:

@@ -48,7 +48,9 @@ def differences(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[str
 @pytest.mark.parametrize("name", CASES)
 def test_gsplat_on_a_gpu_said_the_same(name: str, backend: tuple[Backend, torch.dtype]) -> None:
     if not DEFAULT.is_file():
-        pytest.skip("no recording yet: tools/record_gsplat.py makes it on a machine with an NVIDIA GPU and gsplat")
+        pytest.skip(
+            "no recording yet: tools/record_gsplat.py makes it on a machine with an NVIDIA GPU and gsplat"
+        )
     data = DEFAULT.read_bytes()
     assert len(data) <= MAX_BYTES
     recorded = {k.partition("/")[2]: t for k, t in load(data).items() if k.startswith(f"{name}/")}

@@ -155,8 +155,33 @@ def _check_rasterizer() -> list[Check]:
     else:
         detail = f"{reason}; the reference rasterizer is used instead and is slow. Install the wheel again"
         checks.append(Check("rasterizer cpu", Health.WARNING, detail))
+    checks.append(_check_gpu())
     checks.append(_try_render())
     return checks
+
+
+def _check_gpu() -> Check:
+    """Which way the GPU kernels take, or what stands in it."""
+    name = "rasterizer cuda"
+    try:
+        import torch
+
+        from deblurgs.raster.devices import launcher_for, why_no_cuda
+        from deblurgs.raster.gsplat import GsplatBackend
+
+        reason = why_no_cuda()
+        if reason is not None:
+            return Check(name, Health.OK, f"not used, everything runs on the CPU: {reason}")
+        index = torch.cuda.current_device()
+        launcher, words = launcher_for(index)
+        gpu = torch.cuda.get_device_name(index)
+        other = GsplatBackend().available()
+    except Exception as error:  # Whatever is broken, the report goes on.
+        return Check(name, Health.WARNING, f"{type(error).__name__}: {error}")
+    if launcher is not None:
+        return Check(name, Health.OK, f"{gpu}, kernels {words}")
+    instead = "gsplat is used instead" if other is None else "the CPU is used instead"
+    return Check(name, Health.WARNING, f"{gpu} cannot be used: {words}; {instead}")
 
 
 def _compiled_backend() -> tuple[str | None, str]:

@@ -27,7 +27,8 @@ def test_this_machine_can_run(report: Report) -> None:
     assert report.can_run, text_from_report(report)
     names = {item.name for item in report.checks}
     assert names == {
-        "packages", "processor", "memory", "disk", "torch", "rasterizer cpu", "render", "video",
+        "packages", "processor", "memory", "disk", "torch", "rasterizer cpu", "rasterizer cuda", "render",
+        "video",
         "camera poses (pycolmap)",
     }  # fmt: skip
     assert "intact" in check(report, "camera poses").detail

@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 5
     except RuntimeError as error:
         # torch reports a failed allocation this way.
-        if "can't allocate memory" not in str(error):
+        if "can't allocate memory" not in str(error) and "CUDA out of memory" not in str(error):
             return _bug()
         console.print(f"error: out of memory ({error}). Use --train.max-side.", style="red", markup=False)
         return 5

@@ -8,6 +8,7 @@ from deblurgs.cli.arguments import Source
 from deblurgs.config import PresetName, TrainConfig
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
+from deblurgs.raster.devices import DeviceName
 
 MethodName = Literal["plain", "deblurgs", "oracle"]
 
@@ -36,6 +37,8 @@ class Eval:
     """Repeat frame choice and SfM."""
     quiet: bool = False
     """Print only the table, warnings and errors."""
+    device: DeviceName = "auto"
+    """Where to train and measure; auto: an NVIDIA GPU where one can be used, else the CPU."""
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def execute(self) -> None:
@@ -58,5 +61,5 @@ class Eval:
         with RunFolder(folder, log=log) as run:
             evaluate(
                 run, self.scene, self.train, log, methods=methods, seeds=seeds, sfm=self.sfm,
-                json_path=self.json, overwrite=self.overwrite,
+                json_path=self.json, overwrite=self.overwrite, device=self.device,
             )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Literal
 from deblurgs.cli.arguments import Source, require_run_folder
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
+from deblurgs.raster.devices import DeviceName
 
 
 @dataclass
@@ -26,6 +27,8 @@ class Render:
     """Render again although pictures are there."""
     quiet: bool = False
     """Print only warnings and errors."""
+    device: DeviceName = "auto"
+    """Where to render; auto: an NVIDIA GPU where one can be used, else the CPU."""
 
     def execute(self) -> None:
         from deblurgs.run import RunFolder
@@ -36,10 +39,11 @@ class Render:
         log = Log(quiet=self.quiet)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             if self.path == "frames":
-                render(run, log, overwrite=self.overwrite)
+                render(run, log, overwrite=self.overwrite, device=self.device)
                 return
             print(
                 novel_path(
-                    run, log, seconds=self.seconds, fps=self.fps, smoothing=self.smoothing, overwrite=self.overwrite
+                    run, log, seconds=self.seconds, fps=self.fps, smoothing=self.smoothing, overwrite=self.overwrite,
+                    device=self.device,
                 )
             )  # fmt: skip

@@ -8,6 +8,7 @@ import tyro
 from deblurgs.cli.arguments import Source, default_output, require_run_folder
 from deblurgs.config import PresetName, TrainConfig, preset
 from deblurgs.log import Log
+from deblurgs.raster.devices import DeviceName
 from deblurgs.stages.process import ProcessConfig
 
 
@@ -25,6 +26,8 @@ class Run:
     """Repeat stages that are already done."""
     quiet: bool = False
     """Print only warnings and errors."""
+    device: DeviceName = "auto"
+    """Where to train and render; auto: an NVIDIA GPU where one can be used, else the CPU."""
     process: tyro.conf.OmitArgPrefixes[ProcessConfig] = field(default_factory=ProcessConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -39,8 +42,8 @@ class Run:
         with RunFolder(folder, log=log) as run:
             process(run, self.source, self.process, log, overwrite=self.overwrite)
             save_config(run, self.preset, self.train, preset(self.preset))
-            train(run, self.train, log, overwrite=self.overwrite)
-            render(run, log, overwrite=self.overwrite)
+            train(run, self.train, log, overwrite=self.overwrite, device=self.device)
+            render(run, log, overwrite=self.overwrite, device=self.device)
             print(folder)
 
 
@@ -81,6 +84,8 @@ class Train:
     """Train again although a scene is there."""
     quiet: bool = False
     """Print only warnings and errors."""
+    device: DeviceName = "auto"
+    """Where to train; auto: an NVIDIA GPU where one can be used, else the CPU."""
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def execute(self) -> None:
@@ -90,4 +95,4 @@ class Train:
         log = Log(quiet=self.quiet)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             save_config(run, self.preset, self.train, preset(self.preset))
-            train(run, self.train, log, overwrite=self.overwrite)
+            train(run, self.train, log, overwrite=self.overwrite, device=self.device)

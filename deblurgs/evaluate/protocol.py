@@ -9,6 +9,7 @@ column, *restored*, exists for deblurring with `plain` and `deblurgs`: the frame
 detail of its own photo that the model lacks. For `plain` that is the blurred photo itself.
 """
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -134,6 +135,7 @@ def evaluate(
     *,
     picture: Picture | None = None,
     on_rows: Callable[[list[Row]], None] | None = None,
+    device: torch.device | None = None,
 ) -> list[Row]:
     """Train every method with every seed on the blurred frames and score it. `picture` receives the refined renders."""
     check_hold_out(scene)
@@ -144,12 +146,13 @@ def evaluate(
         )
     data = {method: method_data(method, scene) for method in methods}
     rows: list[Row] = []
+    place = device or torch.device("cpu")
     for seed in seeds:
         for method in methods:
             log.info(f"{scene.name}: {method}, seed {seed}")
             settings = dataclasses.replace(method_config(method, config), seed=seed)
             memory = PeakMemory()
-            trained = train(data[method], settings, log, probe=_probe(scene, settings))
+            trained = train(data[method].to(place), settings, log, probe=held_out_probe(scene, settings))
             peak = memory.own_mb()
             for line in trained.timing():
                 log.info(line)
@@ -167,7 +170,7 @@ def evaluate(
     return rows
 
 
-def _probe(scene: EvaluationScene, config: TrainConfig) -> Probe | None:
+def held_out_probe(scene: EvaluationScene, config: TrainConfig) -> Probe | None:
     """PSNR of the first held-out view at its aligned pose, to be shown while training."""
     if not scene.novel or scene.novel[0].pose is None:
         return None
@@ -209,6 +212,7 @@ def _score(
     picture: Picture | None,
 ) -> Row:
     drift = trained.frame_drift()
+    photometry = copy.deepcopy(trained.photometry).to(trained.device)
     with torch.no_grad():
         mid = dict(zip(scene.training.names, trained.trajectory.all_at(0.5), strict=True))
     per_view: dict[str, dict[str, float]] = {}
@@ -229,10 +233,10 @@ def _score(
             raw = view.pose
             moved = drift.apply_camera_from_world(view.pose.double().numpy())
             aligned = torch.from_numpy(np.ascontiguousarray(moved)).float()
-        g, aa = trained.gaussians, trained.config.antialiased
+        g, aa = trained.splats(), trained.config.antialiased
         develop: Callable[[Tensor], Tensor] | None = None
         if view.pose is None:  # a training frame, whose own brightness and colour are known
-            develop = partial(trained.photometry.photo, frame=scene.training.names.index(view.name))
+            develop = partial(photometry.photo, frame=scene.training.names.index(view.name))
         refined = refine_pose(g, aligned, camera, target, antialiased=aa, develop=develop)
         poses: tuple[tuple[Column, Tensor], ...] = (("raw", raw), ("aligned", aligned), ("refined", refined))
         for column, pose in poses:

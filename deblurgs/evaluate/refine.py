@@ -35,9 +35,12 @@ def sharp_image(
     antialiased: bool,
     develop: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """One sharp view [H,W,3], encoded and clamped to [0,1]; develop: to the colours of a certain photo."""
-    image = _render(gaussians, camera_from_world, camera, antialiased)
-    return (image if develop is None else develop(image)).clamp(0.0, 1.0)
+    """One sharp view [H,W,3], encoded and clamped to [0,1], in host memory; develop: to the colours of a certain photo.
+
+    Rendered, and developed, where the Gaussians are.
+    """
+    image = _render(gaussians, camera_from_world.to(gaussians.means.device), camera, antialiased)
+    return (image if develop is None else develop(image)).clamp(0.0, 1.0).cpu()
 
 
 def refine_pose(
@@ -57,7 +60,9 @@ def refine_pose(
     s = settings or RefineSettings()
     frozen = Gaussians(**gaussians.tensors())
     frozen.requires_grad_(False)
-    xi = torch.zeros(6, requires_grad=True)
+    device = frozen.means.device
+    target, camera_from_world = target.to(device), camera_from_world.to(device)
+    xi = torch.zeros(6, requires_grad=True, device=device)
     adam = torch.optim.Adam([xi], betas=(0.9, 0.99))
     total, done = sum(s.steps), 0
     for factor, steps in zip(s.scales, s.steps, strict=True):
@@ -71,7 +76,7 @@ def refine_pose(
             loss.backward()
             adam.step()
             done += 1
-    return (se3_exp(-xi) @ camera_from_world).detach()
+    return (se3_exp(-xi) @ camera_from_world).detach().cpu()
 
 
 def _render(g: Gaussians, pose: Tensor, camera: Camera, antialiased: bool) -> Tensor:

@@ -92,8 +92,8 @@ def se3_log(transform: Tensor) -> Tensor:
     """Tangent (v, omega) with |omega| <= pi, [...,4,4] -> [...,6] (eq. 173)."""
     omega = so3_log(transform[..., :3, :3])
     # J_l is invertible for every angle below 2 pi, so a 3x3 solve is accurate where its closed-form inverse
-    # is not.
-    v = torch.linalg.solve(so3_left_jacobian(omega), transform[..., :3, 3:])[..., 0]
+    # is not. (`solve` itself would look whether it worked, and a GPU be waited for.)
+    v = torch.linalg.solve_ex(so3_left_jacobian(omega), transform[..., :3, 3:]).result[..., 0]
     return torch.cat([v, omega], dim=-1)
 
 

@@ -18,7 +18,7 @@ Words on this border are the field's: means, quats, scales, opacities, viewmats.
   before the clamp to `OPACITY_MAX`.
 - A Gaussian with a non-finite number (input or projected), a zero quaternion or a 2-D covariance whose
   determinant is not positive is dropped like a culled one, with zero gradient. A non-finite pose is a
-  ValueError.
+  ValueError on the CPU; on a GPU, which would have to be waited for, the picture is undefined.
 
 Colour: splats live in display (sRGB-encoded) space, as in every splat viewer, so an exported PLY looks right.
 With `linear_mean` every virtual view is decoded to linear light before averaging and the returned image is
@@ -41,7 +41,7 @@ ALPHA_CUTOFF = 1.0 / 255.0
 OPACITY_MAX = 0.99
 TRANSMITTANCE_STOP = 1e-4
 
-BackendName = Literal["auto", "cpu", "reference"]
+BackendName = Literal["auto", "cpu", "cuda", "gsplat", "reference"]
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """What a rasterizer backend is, how one is chosen, and the one check of arguments that all of them share."""
 
+import os
 import warnings
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast, get_args
 
 from deblurgs.errors import UsageError
 from deblurgs.raster.api import BackendName, Rendered, ScreenStatistics
@@ -47,38 +48,62 @@ class Backend(Protocol):
     ) -> Rendered: ...
 
 
+_INSTEAD = {
+    "cpu": "Install a wheel that matches this machine, or choose the backend 'reference', which is slow",
+    "cuda": "`deblurgs doctor` tells more; --device cpu works everywhere",
+    "gsplat": "Choose another backend, or 'auto'",
+}
+
+
 def choose(name: BackendName, means: "Tensor") -> Backend:
     """The backend called `name`, or the fastest one that can work on tensors like `means` for "auto".
 
-    Raises UsageError when a backend asked for by name cannot run on this machine, ValueError for an unknown
-    name.
+    $DEBLURGS_BACKEND takes the place of "auto" for tensors on a GPU. Raises UsageError when a backend asked for by name
+    cannot run on this machine, ValueError for an unknown name.
     """
-    if name == "reference":
-        return _reference()
-    if name == "cpu":
-        backend, reason = _cpu()
-        if backend is None:
-            raise UsageError(
-                f"The cpu rasterizer cannot be used: {reason}. Install a wheel that matches this machine, or"
-                " choose the backend 'reference', which is slow."
-            )
-        return backend
+    known = get_args(BackendName)
+    if name == "auto" and means.device.type == "cuda":
+        wish = os.environ.get("DEBLURGS_BACKEND") or "auto"
+        if wish not in known:
+            raise UsageError(f"DEBLURGS_BACKEND={wish}: one of {', '.join(known)} is expected")
+        name = cast(BackendName, wish)
     if name == "auto":
         return _fastest(means)
-    raise ValueError(f"backend must be 'auto', 'cpu' or 'reference', got {name!r}")
+    if name not in known:
+        raise ValueError(f"backend must be one of {', '.join(map(repr, known))}, got {name!r}")
+    backend, reason = _named(name, means)
+    if backend is None:
+        raise UsageError(f"The {name} rasterizer cannot be used: {reason}. {_INSTEAD[name]}.")
+    return backend
+
+
+def _named(name: str, means: "Tensor") -> tuple[Backend | None, str]:
+    if name == "reference":
+        return _reference(), ""
+    if name == "cpu":
+        return _cpu()
+    if name == "gsplat":
+        return _gsplat()
+    return _cuda(means.device.index or 0) if means.device.type == "cuda" else _cuda(0)
 
 
 def _fastest(means: "Tensor") -> Backend:
     import torch
 
-    if means.dtype != torch.float32 or means.device.type != "cpu":
-        reason = f"the compiled one works on float32 CPU tensors, not {means.dtype} on {means.device}"
-    else:
-        backend, reason = _cpu()
+    candidates = {"cpu": ("cpu",), "cuda": ("cuda", "gsplat")}.get(means.device.type, ())
+    reasons = []
+    if means.dtype != torch.float32 or not candidates:
+        reasons.append(
+            f"the compiled ones work on float32 tensors of the CPU or a GPU, not {means.dtype} on {means.device}"
+        )
+        candidates = ()
+    for name in candidates:
+        backend, reason = _named(name, means)
         if backend is not None:
             return backend
+        reasons.append(reason)
     # Python's default filter shows a warning once per place, which is what a render in a loop needs.
-    warnings.warn(f"Using the slow reference rasterizer: {reason}.", RuntimeWarning, stacklevel=2)
+    warnings.warn(f"Using the slow reference rasterizer: {'; '.join(reasons)}.", RuntimeWarning, stacklevel=2)
     return _reference()
 
 
@@ -101,6 +126,28 @@ def _cpu() -> tuple[Backend | None, str]:
     return (backend, "") if reason is None else (None, reason)
 
 
+@cache
+def _cuda(index: int) -> tuple[Backend | None, str]:
+    """Our kernels on GPU number `index`, or None and the reason why they cannot be used."""
+    from deblurgs.raster.devices import launcher_for
+
+    launcher, reason = launcher_for(index)
+    if launcher is None:
+        return None, reason
+    from deblurgs.raster.cuda import CudaBackend
+
+    return CudaBackend(launcher), ""
+
+
+@cache
+def _gsplat() -> tuple[Backend | None, str]:
+    from deblurgs.raster.gsplat import GsplatBackend
+
+    backend = GsplatBackend()
+    reason = backend.available()
+    return (backend, "") if reason is None else (None, reason)
+
+
 def check_inputs(
     means: "Tensor",
     quats: "Tensor",
@@ -113,13 +160,15 @@ def check_inputs(
     camera: "Camera",
     background: "Tensor | None",
     sh_degree: int | None,
+    *,
+    wait_for_poses: bool = True,
 ) -> int:
     """Check shapes, dtypes, devices and poses; returns the SH degree to use (`sh_degree`, or the stored one
     for None).
 
     Raises ValueError that begins with the name of the argument at fault. Values of Gaussians are not looked
     at: non-finite ones are dropped by the backends. A non-finite pose is refused here, by the index of its
-    view.
+    view; not without `wait_for_poses`, because looking at numbers on a GPU means waiting for it.
     """
     from deblurgs.math.sh import degree_from_count
 
@@ -161,8 +210,11 @@ def check_inputs(
         ) from None
     if sh_degree is not None and not 0 <= sh_degree <= stored_degree:
         raise ValueError(f"sh_degree: 0..{stored_degree} (the stored degree) expected, got {sh_degree}")
+    degree = stored_degree if sh_degree is None else sh_degree
+    if not wait_for_poses:
+        return degree
     finite = viewmats.detach()[:, :3].isfinite().flatten(1).all(1)
     if not bool(finite.all()):
         view_idx = int((~finite).nonzero()[0])
         raise ValueError(f"viewmats: view {view_idx} of {num_views} contains a non-finite number")
-    return stored_degree if sh_degree is None else sh_degree
+    return degree

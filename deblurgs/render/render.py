@@ -16,15 +16,15 @@ from deblurgs.train.model import frame_light
 @torch.no_grad()
 def sharp_view(scene: TrainedScene, camera_from_world: Tensor, camera: Camera) -> Tensor:
     """One instant, [H,W,3] encoded sRGB in [0,1]. camera_from_world [4,4] in the scene frame."""
-    return _view(scene, camera_from_world, camera).image.clamp(0.0, 1.0)
+    return rendered_view(scene, camera_from_world, camera).image.clamp(0.0, 1.0)
 
 
 @torch.no_grad()
 def sharp_frame(scene: TrainedScene, frame: int, camera: Camera) -> Tensor:
     """The scene at the middle of one frame's exposure, u = 0.5, in the frame's own brightness and colour."""
-    pose = scene.trajectory(torch.tensor([frame]), torch.tensor([0.5]))[0, 0]
+    pose = scene.trajectory.of_frame(frame, torch.tensor([0.5]))[0]
     # Not cut at white before the gain: where photos are clipped the scene is brighter than they could tell.
-    return scene.photometry.photo(_view(scene, pose, camera).image, frame)
+    return scene.photometry.photo(rendered_view(scene, pose, camera).image, frame)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def path_explains(observed: Tensor, reblur: Tensor, sharp: Tensor) -> bool:
 @torch.no_grad()
 def frame_depth(scene: TrainedScene, frame: int, camera: Camera) -> Tensor:
     """Depth (camera z, scene units) at mid-exposure, [H,W]; 0 where the model shows nothing."""
-    rendered = _view(scene, scene.trajectory(torch.tensor([frame]), torch.tensor([0.5]))[0, 0], camera)
+    rendered = rendered_view(scene, scene.trajectory.of_frame(frame, torch.tensor([0.5]))[0], camera)
     seen = rendered.alpha > 0.05
     return torch.where(seen, rendered.depth / rendered.alpha.clamp_min(0.05), torch.zeros(()))
 
@@ -86,15 +86,17 @@ def reblurred_frame(scene: TrainedScene, frame: int, camera: Camera, num_views: 
     """What the model thinks the camera recorded: the mean over the exposure, encoded sRGB in [0,1]."""
     u, weights = sample_exposure(num_views)
     light = frame_light(
-        scene.gaussians, scene.trajectory, frame, camera, u, weights, antialiased=scene.config.antialiased
-    )
+        scene.splats(), scene.trajectory, frame, camera, u, weights, antialiased=scene.config.antialiased
+    ).cpu()
     photometry = scene.photometry
     return photometry.developed(photometry.exposed(light, frame)).clamp(0.0, 1.0)
 
 
-def _view(scene: TrainedScene, camera_from_world: Tensor, camera: Camera) -> Rendered:
-    g = scene.gaussians
-    return rasterize(
-        g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, camera_from_world, camera,
+def rendered_view(scene: TrainedScene, camera_from_world: Tensor, camera: Camera) -> Rendered:
+    """What the rasterizer makes of the scene at one instant, brought to host memory. camera_from_world [4,4]."""
+    g = scene.splats()
+    rendered = rasterize(
+        g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, camera_from_world.to(g.means.device), camera,
         antialiased=scene.config.antialiased,
     )  # fmt: skip
+    return Rendered(rendered.image.cpu(), rendered.alpha.cpu(), rendered.depth.cpu())

@@ -20,8 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deblurgs.raster.api import rasterize
-from deblurgs.render.render import reblurred_frame
+from deblurgs.render.render import reblurred_frame, rendered_view
 from deblurgs.render.support import Exposures, Support, frame_support
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.trajectory import path_length_px
@@ -109,11 +108,7 @@ def trace_scene(
     residuals: list[float] = []
     grey: list[Tensor] = []
     for f, camera in enumerate(working):
-        g = scene.gaussians
-        rendered = rasterize(
-            g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, poses[f, PATH_SAMPLES // 2], camera,
-            antialiased=scene.config.antialiased,
-        )  # fmt: skip
+        rendered = rendered_view(scene, poses[f, PATH_SAMPLES // 2], camera)
         photo = pyramid_level([observed(f)], [camera]).images[0]
         squared = (reblurred_frame(scene, f, camera, views[f]) - photo).square().mean(-1)
         depths.append(filled_depth(_halved(rendered.depth), _halved(rendered.alpha)))

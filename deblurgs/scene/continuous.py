@@ -39,6 +39,7 @@ class ContinuousTrajectory(nn.Module):
     camera_from_world_sfm: Tensor
     times: Tensor
     controls: Tensor
+    frame_numbers: Tensor
 
     def __init__(
         self,
@@ -61,6 +62,10 @@ class ContinuousTrajectory(nn.Module):
         times = ((times_s - times_s[0]) / interval).to(dtype)
         self.register_buffer("camera_from_world_sfm", camera_from_world.clone())
         self.register_buffer("times", times)
+        self.register_buffer("frame_numbers", torch.arange(len(times)), persistent=False)
+        # The number of rows that a frame depends on must be known without waiting for a GPU.
+        self._host_times: list[float] = times.tolist()
+        self._known_readout: tuple[int, float] | None = None
         # Room at both ends, and the neighbours that a piece of the spline reaches for.
         self.first_time = -ROOM - 1.0 / KNOTS_PER_INTERVAL
         count = num_controls or int((float(times[-1]) + 2.0 * ROOM) * KNOTS_PER_INTERVAL) + 4
@@ -91,7 +96,13 @@ class ContinuousTrajectory(nn.Module):
 
     @property
     def rolling(self) -> bool:
-        return self.readout.requires_grad or float(self.readout.detach()) != 0.0
+        return self.readout.requires_grad or self._fixed_readout() != 0.0
+
+    def _fixed_readout(self) -> float:
+        """The readout as a number, remembered until it is written again: looking at it means waiting for a GPU."""
+        if self._known_readout is None or self._known_readout[0] != self.readout._version:
+            self._known_readout = self.readout._version, float(self.readout.detach())
+        return self._known_readout[1]
 
     def forward(self, frame_idx: Tensor, u: Tensor, row: float = 0.5) -> Tensor:
         """camera_from_world of the frames at the positions u inside their exposures: [F'], [V] -> [F',V,4,4]."""
@@ -103,11 +114,14 @@ class ContinuousTrajectory(nn.Module):
         place = (time - self.first_time) * KNOTS_PER_INTERVAL - 1.0
         piece = place.detach().floor().long().clamp(0, len(self.controls) - 4)
         s = (place - piece)[..., None]
-        # Few pieces are in use at once, and their logarithms are shared by all times on them.
-        used, where = piece.unique(return_inverse=True)
-        poses = self.controls[used[:, None] + torch.arange(4)] @ se3_exp(
-            self.knots[used[:, None] + torch.arange(4)]
-        )
+        if piece.device.type == "cpu":
+            # Few pieces are in use at once, and their logarithms are shared by all times on them.
+            used, where = piece.unique(return_inverse=True)
+        else:  # How many they are is not asked of a GPU: it would have to be waited for.
+            used = piece.flatten()
+            where = torch.arange(len(used), device=piece.device).reshape(piece.shape)
+        rows = used[:, None] + torch.arange(4, device=piece.device)
+        poses = self.controls[rows] @ se3_exp(self.knots[rows])
         steps = se3_log(se3_inverse(poses[:, :-1]) @ poses[:, 1:])  # [pieces,3,6]
         result, steps = poses[:, 0][where], steps[where]
         blend = (
@@ -121,10 +135,16 @@ class ContinuousTrajectory(nn.Module):
 
     def knot_rows(self, frame: int) -> Tensor:
         """Indices of the control poses that one frame's exposure (at any duty and readout) may depend on."""
-        reach = 0.5 + 0.5 * abs(float(self.readout.detach()))
-        span = torch.tensor([-reach, reach], dtype=self.times.dtype) + self.times[frame]
+        device, dtype = self.knots.device, self.times.dtype
+        if device.type == "cpu":
+            readout, time = float(self.readout.detach()), self.times[frame]
+        else:  # Nothing is asked of a GPU; a readout that is being learnt is taken as large as it may ever be.
+            readout = MAX_READOUT if self.readout.requires_grad else self._fixed_readout()
+            time = torch.tensor(self._host_times[frame], dtype=dtype)
+        reach = 0.5 + 0.5 * abs(readout)
+        span = torch.tensor([-reach, reach], dtype=dtype) + time
         place = ((span - self.first_time) * KNOTS_PER_INTERVAL - 1.0).floor().long().tolist()
-        return torch.arange(max(place[0], 0), min(place[1] + 4, len(self.controls)))
+        return torch.arange(max(place[0], 0), min(place[1] + 4, len(self.controls)), device=device)
 
     def bend(self, frame: int) -> Tensor:
         """Second differences of the deltas around one frame, [.,6]."""
@@ -134,9 +154,13 @@ class ContinuousTrajectory(nn.Module):
     def straighten(self, frame: int) -> None:
         """Nothing to do: the frames before and after keep a path through all of them from folding back."""
 
+    def of_frame(self, frame: int, u: Tensor, row: float = 0.5) -> Tensor:
+        """`forward` of a single frame: [V] -> [V,4,4]."""
+        return self(self.frame_numbers[frame : frame + 1], u, row)[0]
+
     def all_at(self, u: float) -> Tensor:
         """camera_from_world of every frame at one position of the exposure: [F,4,4]. 0.5 is the sharp pose."""
-        return self(torch.arange(self.num_frames), torch.tensor([u], dtype=self.times.dtype))[:, 0]
+        return self(self.frame_numbers, self.times.new_tensor([u]))[:, 0]
 
     def knot_poses(self, frame: int) -> Tensor:
         """camera_from_world of the control poses around one frame, [K,4,4]; the path passes near them."""

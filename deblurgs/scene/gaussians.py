@@ -53,11 +53,11 @@ class Gaussians(nn.Module):
         num_rest = (sh_degree + 1) ** 2 - 1
         return Gaussians(
             means=points,
-            quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1),
+            quats=points.new_tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1),
             log_scales=radius.log()[:, None].repeat(1, 3),
-            logit_opacities=torch.full((count,), opacity).logit(),
+            logit_opacities=points.new_full((count,), opacity).logit(),
             sh0=rgb_to_sh0(colors)[:, None],
-            shN=torch.zeros(count, num_rest, 3),
+            shN=points.new_zeros(count, num_rest, 3),
         )
 
     def transformed(self, similarity: Similarity) -> "Gaussians":
@@ -65,7 +65,7 @@ class Gaussians(nn.Module):
         t = self.tensors()
         means = similarity.apply_points(t["means"].double()).float()
         quats, scales = similarity.apply_gaussians(t["quats"].double(), t["log_scales"].double().exp())
-        rotation = torch.tensor(similarity.rotation, dtype=torch.float64)
+        rotation = torch.tensor(similarity.rotation, dtype=torch.float64, device=means.device)
         return Gaussians(
             means=means,
             quats=quats.float(),
@@ -80,7 +80,7 @@ def neighbour_distance(points: Tensor, neighbours: int = 3, chunk: int = 2048) -
     """Mean distance of every point to its nearest neighbours, [P]. Capped at ten times the median (lone points)."""
     count = points.shape[0]
     if count < 2:
-        return torch.full((count,), 0.05)
+        return points.new_full((count,), 0.05)
     k = min(neighbours, count - 1)
     parts = []
     for start in range(0, count, chunk):

@@ -5,7 +5,11 @@ from torch import Tensor
 
 
 def sample_exposure(
-    num_virtual_views: int, *, shift: float = 0.5, dtype: torch.dtype = torch.float32
+    num_virtual_views: int,
+    *,
+    shift: float = 0.5,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Evenly spaced times over the open shutter: u [V], weights [V] with sum 1.
 
@@ -15,5 +19,5 @@ def sample_exposure(
     """
     if num_virtual_views < 1:
         raise ValueError(f"num_virtual_views must be at least 1, not {num_virtual_views}")
-    u = (torch.arange(num_virtual_views, dtype=dtype) + shift) / num_virtual_views
+    u = (torch.arange(num_virtual_views, dtype=dtype, device=device) + shift) / num_virtual_views
     return u, torch.full_like(u, 1.0 / num_virtual_views)

@@ -32,6 +32,7 @@ class Trajectory(nn.Module):
     readout: nn.Parameter
     log_speeds: nn.Parameter
     camera_from_world_sfm: Tensor
+    frame_numbers: Tensor
 
     def __init__(
         self,
@@ -56,6 +57,10 @@ class Trajectory(nn.Module):
         self.readout = nn.Parameter(camera_from_world.new_zeros(()), requires_grad=False)
         self.log_speeds = nn.Parameter(camera_from_world.new_zeros(num_frames, num_time_pieces))
         self.register_buffer("camera_from_world_sfm", camera_from_world.clone())
+        self.register_buffer(
+            "frame_numbers", torch.arange(num_frames, device=camera_from_world.device), persistent=False
+        )
+        self._known_readout: tuple[int, bool] | None = None
 
     @property
     def num_frames(self) -> int:
@@ -68,7 +73,12 @@ class Trajectory(nn.Module):
     @property
     def rolling(self) -> bool:
         """Whether rows are exposed at different times."""
-        return self.readout.requires_grad or float(self.readout.detach()) != 0.0
+        if self.readout.requires_grad:
+            return True
+        # Remembered until the number is written again: looking at it means waiting for a GPU.
+        if self._known_readout is None or self._known_readout[0] != self.readout._version:
+            self._known_readout = self.readout._version, float(self.readout.detach()) != 0.0
+        return self._known_readout[1]
 
     def bend(self, frame: int) -> Tensor:
         """Second differences of the knots of one frame, [K-2,6]: zero for uniform motion."""
@@ -86,7 +96,7 @@ class Trajectory(nn.Module):
 
     def knot_rows(self, frame: int) -> Tensor:
         """Indices of the rows of `knots` that one frame depends on."""
-        return torch.tensor([frame])
+        return self.frame_numbers[frame : frame + 1]
 
     def forward(self, frame_idx: Tensor, u: Tensor, row: float = 0.5) -> Tensor:
         """camera_from_world of the frames at the positions u inside their exposures: [F'], [V] -> [F',V,4,4].
@@ -99,6 +109,10 @@ class Trajectory(nn.Module):
         # camera_from_world = exp(xi)^-1 * camera_from_world_sfm, and exp(xi)^-1 = exp(-xi).
         return se3_exp(-self.tangents(frame_idx, u)) @ self.camera_from_world_sfm[frame_idx][:, None]
 
+    def of_frame(self, frame: int, u: Tensor, row: float = 0.5) -> Tensor:
+        """`forward` of a single frame: [V] -> [V,4,4]."""
+        return self(self.frame_numbers[frame : frame + 1], u, row)[0]
+
     @torch.no_grad()
     def straighten(self, frame: int) -> None:
         """Replace one frame's knots by the nearest evenly spaced ones on a line: uniform motion cannot fold back.
@@ -107,15 +121,16 @@ class Trajectory(nn.Module):
         straight end on the right side of this ambiguity.
         """
         if self.num_knots > 2:
-            at = torch.linspace(-1.0, 1.0, self.num_knots, dtype=self.knots.dtype)[:, None]
+            at = torch.linspace(-1.0, 1.0, self.num_knots, dtype=self.knots.dtype, device=self.knots.device)[
+                :, None
+            ]
             knots = self.knots[frame]
             slope = (at * knots).sum(dim=0) / at.square().sum()
             self.knots[frame] = knots.mean(dim=0) + at * slope
 
     def all_at(self, u: float) -> Tensor:
         """camera_from_world of every frame at one position of the exposure: [F,4,4]. 0.5 is the sharp pose."""
-        frames = torch.arange(self.num_frames)
-        return self(frames, torch.tensor([u], dtype=self.knots.dtype))[:, 0]
+        return self(self.frame_numbers, self.knots.new_tensor([u]))[:, 0]
 
     def knot_poses(self, frame: int) -> Tensor:
         """camera_from_world at the knots of one frame, [K,4,4]; only `linear` passes through all of them."""
@@ -129,11 +144,9 @@ def path_length_px(poses: Tensor, cameras: list[Camera], depths: Tensor) -> Tens
     """
     num_frames, num_samples = poses.shape[:2]
     middle = poses[:, num_samples // 2]  # [F,4,4]
-    grid = torch.tensor([0.05, 0.5, 0.95], dtype=poses.dtype)
+    grid = poses.new_tensor([0.05, 0.5, 0.95])
     gy, gx = torch.meshgrid(grid, grid, indexing="ij")
-    intrinsics = torch.tensor(
-        [[c.fx, c.fy, c.cx, c.cy, c.width, c.height] for c in cameras], dtype=poses.dtype
-    )
+    intrinsics = poses.new_tensor([[c.fx, c.fy, c.cx, c.cy, c.width, c.height] for c in cameras])
     fx, fy, cx, cy, width, height = intrinsics.T[..., None]  # each [F,1]
     x = (gx.reshape(1, -1) * width - cx) / fx
     y = (gy.reshape(1, -1) * height - cy) / fy

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from deblurgs.config import TrainConfig, to_dict
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
+from deblurgs.raster.devices import DeviceName, resolve
 from deblurgs.run import RunFolder
 from deblurgs.stages.data import training_set
 from deblurgs.stages.process import TRUE_POSES_FILE, ProcessConfig, process
@@ -13,7 +14,7 @@ from deblurgs.stages.process import TRUE_POSES_FILE, ProcessConfig, process
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from deblurgs.evaluate.protocol import Method, Row
+    from deblurgs.evaluate.protocol import EvaluationScene, Method, Row
 
 
 def evaluate(
@@ -27,30 +28,18 @@ def evaluate(
     sfm: str,
     json_path: Path | None,
     overwrite: bool = False,
+    device: DeviceName = "auto",
 ) -> None:
     """Measure `methods` on a scene with ground truth; prints the table, writes JSON and the refined renders."""
     from rich.console import Console
 
-    from deblurgs.capture.dataset import load_capture
     from deblurgs.capture.image import write_png
     from deblurgs.evaluate import protocol, table
-    from deblurgs.evaluate.scenes import evaluation_scene
     from deblurgs.files import write_json_atomic
     from deblurgs.sfm.model import load_model
 
-    process(
-        run, source, ProcessConfig(own_sfm=sfm == "blurry-only"), log, overwrite=overwrite, true_poses=sfm == "given"
-    )  # fmt: skip
-    capture, model = load_capture(run.path), load_model(run.sfm)
-    given = None if sfm == "blurry-only" else capture.given_model or capture.given_poses
-    if sfm == "given" and given is None and capture.truth is not None:
-        given = run.path / TRUE_POSES_FILE
-    if sfm == "given" and given is None:
-        raise UsageError(f"{source} brings no camera model. Use --sfm blurry-only.")
-    training = training_set(model, capture)
-    scene = evaluation_scene(
-        source.resolve().name, given, capture, model, training, run.sfm, run.path / "eval", log
-    )
+    scene = prepared_scene(run, source, log, sfm=sfm, overwrite=overwrite)
+    model = load_model(run.sfm)
 
     def save_picture(name: str, image: "Tensor") -> None:
         folder = run.path / "eval"
@@ -63,5 +52,30 @@ def evaluate(
         if json_path is not None:
             write_json_atomic(json_path, result)
 
-    rows = protocol.evaluate(scene, config, methods, seeds, log, picture=save_picture, on_rows=save_rows)
+    rows = protocol.evaluate(
+        scene, config, methods, seeds, log, picture=save_picture, on_rows=save_rows, device=resolve(device)
+    )
     Console(width=130 if not log.quiet else None).print(table.as_table(scene, rows))
+
+
+def prepared_scene(
+    run: RunFolder, source: Path, log: Log, *, sfm: str, overwrite: bool = False
+) -> "EvaluationScene":
+    """Frames, poses and references of a scene with ground truth, as `sfm` wants them (see `deblurgs eval`)."""
+    from deblurgs.capture.dataset import load_capture
+    from deblurgs.evaluate.scenes import evaluation_scene
+    from deblurgs.sfm.model import load_model
+
+    process(
+        run, source, ProcessConfig(own_sfm=sfm == "blurry-only"), log, overwrite=overwrite, true_poses=sfm == "given"
+    )  # fmt: skip
+    capture, model = load_capture(run.path), load_model(run.sfm)
+    given = None if sfm == "blurry-only" else capture.given_model or capture.given_poses
+    if sfm == "given" and given is None and capture.truth is not None:
+        given = run.path / TRUE_POSES_FILE
+    if sfm == "given" and given is None:
+        raise UsageError(f"{source} brings no camera model. Use --sfm blurry-only.")
+    training = training_set(model, capture)
+    return evaluation_scene(
+        source.resolve().name, given, capture, model, training, run.sfm, run.path / "eval", log
+    )

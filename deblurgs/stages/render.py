@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
+from deblurgs.raster.devices import DeviceName, resolve
 from deblurgs.run import RunFolder
 from deblurgs.stages.data import frame_mask
 from deblurgs.stages.export import write_scene
@@ -23,7 +24,7 @@ STILL_PX = 2.0
 """Paths up to this length leave no blur worth a word."""
 
 
-def render(run: RunFolder, log: Log, *, overwrite: bool = False) -> None:
+def render(run: RunFolder, log: Log, *, overwrite: bool = False, device: DeviceName = "auto") -> None:
     """Gaussians and trajectories -> sharp and re-blurred frames, contact sheet, video, trajectories."""
     from deblurgs.capture.dataset import load_capture
     from deblurgs.sfm.model import load_model
@@ -32,7 +33,7 @@ def render(run: RunFolder, log: Log, *, overwrite: bool = False) -> None:
     source = scene_path(run, log)
 
     def pictures() -> None:
-        scene, names, _ = load_scene(source)
+        scene, names, _ = load_scene(source, resolve(device))
         _write_frames(run, scene, names, load_model(run.sfm), load_capture(run.path), log)
 
     outputs = [run.sharp, run.renders / "compare.jpg", run.trust_json]
@@ -152,7 +153,14 @@ def unique_stems(names: list[str]) -> list[str]:
 
 
 def novel_path(
-    run: RunFolder, log: Log, *, seconds: float, fps: int, smoothing: float, overwrite: bool
+    run: RunFolder,
+    log: Log,
+    *,
+    seconds: float,
+    fps: int,
+    smoothing: float,
+    overwrite: bool,
+    device: DeviceName = "auto",
 ) -> Path:
     """A calm video along the capture's viewpoints that no frame was taken from; -> renders/path.mp4."""
     from deblurgs.export.video import write_mp4
@@ -165,7 +173,7 @@ def novel_path(
     target = run.renders / "path.mp4"
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists. Use --overwrite to render the path again.")
-    scene, _, _ = load_scene(source)
+    scene, _, _ = load_scene(source, resolve(device))
     camera = load_model(run.sfm).cameras[0]
     import torch
 

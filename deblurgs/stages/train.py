@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from deblurgs.config import TrainConfig, to_dict
 from deblurgs.errors import DeblurgsError
 from deblurgs.log import Log
+from deblurgs.raster.devices import DeviceName, resolve
 from deblurgs.run import RunFolder, StageStatus
 from deblurgs.stages.data import training_set
 
@@ -22,7 +23,9 @@ PARTIAL_FILE = "interrupted.safetensors"
 """What an interrupted training had reached; the last finished scene stays beside it until a new one is finished."""
 
 
-def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = False) -> None:
+def train(
+    run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = False, device: DeviceName = "auto"
+) -> None:
     """Frames and poses -> Gaussians and trajectories."""
     from deblurgs.capture.dataset import load_capture
     from deblurgs.sfm.model import load_model
@@ -35,6 +38,8 @@ def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = Fa
         from deblurgs.train.loop import train as optimise
         from deblurgs.train.memory import check_memory, estimate_memory
 
+        place = resolve(device)
+        log.info(f"training on the {'GPU' if place.type == 'cuda' else 'CPU'}")
         model = load_model(run.sfm)
         check_memory(estimate_memory(model.cameras, config), log)
         partial = run.checkpoint / PARTIAL_FILE
@@ -44,7 +49,7 @@ def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = Fa
         at_size = dataclasses.replace(config, downscale=1.0)
         with stop_on_first_interrupt() as stop:
             with run.metrics(append=False) as metrics:
-                scene = optimise(data, at_size, log, metrics.write, stop=stop)
+                scene = optimise(data.to(place), at_size, log, metrics.write, stop=stop)
             if not stop.requested:
                 try:
                     scene, data = _with_lost_frames(run, model, scene, data, config, log, stop)
@@ -92,7 +97,7 @@ def _with_lost_frames(
     try:
         if not stop():
             log.info(f"{more} more frames have a pose now: training again with them")
-            second = training_set(extended, load_capture(run.path), config)
+            second = training_set(extended, load_capture(run.path), config).to(scene.device)
             with run.metrics(append=True) as metrics:
                 again = optimise(
                     second, dataclasses.replace(config, downscale=1.0), log, metrics.write, stop=stop

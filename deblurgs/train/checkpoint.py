@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -48,8 +49,11 @@ def save_scene(path: Path, scene: TrainedScene, names: list[str], scene_from_sfm
     write_bytes_atomic(path, save(contiguous, metadata={"deblurgs": json.dumps(header)}))
 
 
-def load_scene(path: Path) -> tuple[TrainedScene, list[str], Similarity]:
-    """The counterpart of `save_scene`. Raises UsageError when the file is missing, damaged or of another version."""
+def load_scene(path: Path, device: torch.device | None = None) -> tuple[TrainedScene, list[str], Similarity]:
+    """The counterpart of `save_scene`, to be rendered on `device` (default: CPU).
+
+    Raises UsageError when the file is missing, damaged or of another version.
+    """
     if not path.is_file():
         raise UsageError(f"no trained scene at {path}. Run `deblurgs train` on this run folder first.")
     try:
@@ -67,7 +71,7 @@ def load_scene(path: Path) -> tuple[TrainedScene, list[str], Similarity]:
         similarity = Similarity(s["scale"], np.array(s["rotation"]), np.array(s["translation"]))
         scene = TrainedScene(
             gaussians, trajectory, photometry, [Camera(**c) for c in header["training_cameras"]], tensors["depths"],
-            from_dict(TrainConfig(), header["config"]), header["seconds"],
+            from_dict(TrainConfig(), header["config"]), header["seconds"], device or torch.device("cpu"),
         )  # fmt: skip
         return scene, header["names"], similarity
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -1,5 +1,6 @@
 """What training needs to know, independent of where it came from: images, cameras, starting poses and points."""
 
+import dataclasses
 import re
 from dataclasses import dataclass, field
 
@@ -40,6 +41,18 @@ class TrainingSet:
     @property
     def num_frames(self) -> int:
         return len(self.names)
+
+    def to(self, device: torch.device) -> "TrainingSet":
+        """The same with all pixels, poses and points on a device."""
+        return dataclasses.replace(
+            self,
+            images=[image.to(device) for image in self.images],
+            camera_from_world=self.camera_from_world.to(device),
+            points=self.points.to(device),
+            colors=self.colors.to(device),
+            depths=self.depths.to(device),
+            masks=self.masks and [None if mask is None else mask.to(device) for mask in self.masks],
+        )
 
 
 @dataclass
@@ -86,7 +99,7 @@ def pyramid_level(
 
 def without_masked(image: Tensor, mask: Tensor | None) -> Tensor:
     """The image [H,W,3] with mid-grey where mask [H,W] is 0: what is stored there must not matter to anything."""
-    return image if mask is None else torch.where(mask[..., None] > 0, image, torch.full((), 0.5))
+    return image if mask is None else torch.where(mask[..., None] > 0, image, image.new_full((), 0.5))
 
 
 def reduced_mask(mask: Tensor, width: int, height: int) -> Tensor:

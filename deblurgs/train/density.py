@@ -74,7 +74,7 @@ class McmcDensity:
         """Noise shaped like each Gaussian, felt by nearly transparent ones only (eq. 8)."""
         g = self.gaussians
         gate = torch.sigmoid(-100.0 * (g.opacities - 0.005))
-        local = torch.randn(g.means.shape, generator=self.rng) * g.scales
+        local = torch.randn(g.means.shape, generator=self.rng, device=g.means.device) * g.scales
         world = torch.einsum("nij,nj->ni", quaternion.to_matrix(quaternion.normalize(g.quats)), local)
         g.means.add_(world * (gate * self.config.noise * means_lr * 100.0)[:, None])
 
@@ -104,7 +104,7 @@ class McmcDensity:
         self._share(source)
         rows = {name: getattr(g, name).detach()[source].clone() for name in PARAMETERS}
         self.optimizer.reset_rows(source)
-        self.optimizer.replace_rows(torch.arange(count), rows, num_new)
+        self.optimizer.replace_rows(torch.arange(count, device=source.device), rows, num_new)
 
     def _sample(self, weights: Tensor, num: int) -> Tensor:
         return torch.multinomial(weights.clamp_min(1e-8), num, replacement=True, generator=self.rng)
@@ -123,7 +123,7 @@ class McmcDensity:
 
 def finite_rows(gaussians: Gaussians) -> Tensor:
     """bool [N]: every number of every parameter of a Gaussian is finite."""
-    rows = torch.ones(gaussians.num_gaussians, dtype=torch.bool)
+    rows = torch.ones(gaussians.num_gaussians, dtype=torch.bool, device=gaussians.means.device)
     for name in PARAMETERS:
         finite = torch.isfinite(getattr(gaussians, name).detach())
         rows &= finite if finite.ndim == 1 else finite.all(dim=tuple(range(1, finite.ndim)))
@@ -143,8 +143,8 @@ def shared_opacity_and_scale(opacity: Tensor, copies: Tensor) -> tuple[Tensor, T
     for n in range(1, largest + 1):
         for j in range(n):
             table[n, j] = math.comb(n, j + 1) * (-1) ** j / math.sqrt(j + 1)
-    powers = new.double()[:, None] ** (k + 1)
-    denominator = (table[copies] * powers).sum(dim=1)
+    powers = new.double()[:, None] ** (k + 1).to(new.device)
+    denominator = (table.to(new.device)[copies] * powers).sum(dim=1)
     return new, (opacity.double() / denominator).clamp(0.05, 1.0).to(opacity.dtype)
 
 
@@ -166,8 +166,8 @@ class AnnealedDensity:
         self._reset()
 
     def _reset(self) -> None:
-        self.sum = torch.zeros(self.gaussians.num_gaussians)
-        self.seen = torch.zeros(self.gaussians.num_gaussians)
+        self.sum = self.gaussians.means.new_zeros(self.gaussians.num_gaussians)
+        self.seen = torch.zeros_like(self.sum)
 
     @torch.no_grad()
     def after_step(
@@ -175,7 +175,7 @@ class AnnealedDensity:
     ) -> None:
         if step > self.last_step:
             return
-        seen = torch.zeros(self.gaussians.num_gaussians, dtype=torch.bool)
+        seen = torch.zeros_like(self.seen, dtype=torch.bool)
         for band in statistics or []:
             if band.gradient_px is not None and band.visible is not None:
                 # Half the image side as unit: the threshold then does not depend on the training resolution.
@@ -202,7 +202,7 @@ class AnnealedDensity:
         largest = g.scales[chosen].amax(dim=1)
         split = largest > g.scales.amax(dim=1).median()
         # A split pair straddles the old centre along a random draw of its own shape; a clone starts in place.
-        offset = torch.randn(len(chosen), 3, generator=self.rng) * g.scales[chosen]
+        offset = torch.randn(len(chosen), 3, generator=self.rng, device=chosen.device) * g.scales[chosen]
         offset = (
             torch.einsum("nij,nj->ni", quaternion.to_matrix(quaternion.normalize(g.quats[chosen])), offset)
             * split[:, None]

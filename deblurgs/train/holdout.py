@@ -35,7 +35,12 @@ class HeldOutBlocks:
     """
 
     def __init__(
-        self, sizes: list[tuple[int, int]], share: float, seed: int, masks: list[Tensor | None] | None = None
+        self,
+        sizes: list[tuple[int, int]],
+        share: float,
+        seed: int,
+        masks: list[Tensor | None] | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self.train: list[Tensor | None] = []
         self.score: list[Tensor | None] = []
@@ -43,7 +48,7 @@ class HeldOutBlocks:
         for (width, height), mask in zip(sizes, masks or [None] * len(sizes), strict=True):
             columns, rows = width // BLOCK_PX, height // BLOCK_PX
             if share <= 0 or min(columns, rows) < 4:
-                self.train.append(mask)
+                self.train.append(mask)  # where it is already
                 self.score.append(None)
                 continue
             count = max(1, round(share * rows * columns))
@@ -55,10 +60,10 @@ class HeldOutBlocks:
             whole = torch.kron(grid, torch.ones(BLOCK_PX, BLOCK_PX))
             core = torch.kron(grid, inner)
             rest = (0, width - columns * BLOCK_PX, 0, height - rows * BLOCK_PX)
-            shown = torch.ones(height, width) if mask is None else mask
-            self.train.append((1.0 - F.pad(whole, rest)) * shown)
+            shown = torch.ones(height, width) if mask is None else mask.cpu()
+            self.train.append(((1.0 - F.pad(whole, rest)) * shown).to(device))
             score = F.pad(core, rest) * shown
-            self.score.append(score if bool(score.any()) else None)
+            self.score.append(score.to(device) if bool(score.any()) else None)
 
     @property
     def any(self) -> bool:

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -36,7 +36,8 @@ from deblurgs.train.density import make_density
 from deblurgs.train.holdout import BestState, HeldOutBlocks, Snapshot
 from deblurgs.train.losses import photometric_loss
 from deblurgs.train.model import AnyTrajectory, frame_light
-from deblurgs.train.optimizer import FrameAdam, GaussianAdam, exponential
+from deblurgs.train.optimizer import FrameAdam, GaussianAdam, exponential, skip_unless
+from deblurgs.train.outcome import LOOK_EVERY, LossRecord, all_finite
 from deblurgs.train.sampler import FrameSampler
 
 # Path lengths change slowly; counting virtual views anew this often costs nothing.
@@ -49,7 +50,10 @@ MAX_STRIKES = 3
 
 @dataclass
 class TrainedScene:
-    """The result in the scene frame; `training_cameras` are the cameras at training size."""
+    """The result in the scene frame, in host memory; `training_cameras` are the cameras at training size.
+
+    device: where it is rendered. The pictures come back to host memory.
+    """
 
     gaussians: Gaussians
     trajectory: AnyTrajectory
@@ -58,11 +62,21 @@ class TrainedScene:
     depths: Tensor
     config: TrainConfig
     seconds: float
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    _splats: Gaussians | None = field(default=None, repr=False)
+
+    def splats(self) -> Gaussians:
+        """The Gaussians on `device`."""
+        if self.device.type == "cpu":
+            return self.gaussians
+        if self._splats is None:
+            self._splats = Gaussians(**{k: t.to(self.device) for k, t in self.gaussians.tensors().items()})
+        return self._splats
 
     @torch.no_grad()
     def path_lengths_px(self, cameras: list[Camera]) -> list[float]:
         """The longest way of an image point during each exposure, in pixels of the given cameras."""
-        poses = self.trajectory(torch.arange(self.trajectory.num_frames), torch.linspace(0.0, 1.0, 9))
+        poses = self.trajectory(self.trajectory.frame_numbers, torch.linspace(0.0, 1.0, 9))
         return path_length_px(poses, cameras, self.depths).tolist()
 
     def num_views(self, cameras: list[Camera]) -> list[int]:
@@ -102,9 +116,11 @@ def frame_drift(trajectory: AnyTrajectory, cameras: list[Camera], depths: Tensor
 
     cameras and depths [F] (typical, SfM side of the scene frame) of the frames.
     """
-    sfm = trajectory.camera_from_world_sfm.double().numpy()
+    sfm = trajectory.camera_from_world_sfm.double().cpu().numpy()
     extents = np.array([(0.5 * c.width / c.fx, 0.5 * c.height / c.fy) for c in cameras])
-    return align_views(sfm, trajectory.all_at(0.5).double().numpy(), depths.double().numpy(), extents)
+    return align_views(
+        sfm, trajectory.all_at(0.5).double().cpu().numpy(), depths.double().cpu().numpy(), extents
+    )
 
 
 @torch.no_grad()
@@ -115,8 +131,8 @@ def count_views(
     c = config.trajectory
     if trajectory.kind == "static":
         return [1] * trajectory.num_frames
-    u = torch.linspace(0.0, 1.0, 9)
-    poses = trajectory(torch.arange(trajectory.num_frames), u)
+    u = torch.linspace(0.0, 1.0, 9, device=trajectory.knots.device)
+    poses = trajectory(trajectory.frame_numbers, u)
     length = path_length_px(poses, cameras, depths)
     return [
         int(min(max(math.ceil(px / c.px_per_view) + 1, c.min_views), c.max_views)) for px in length.tolist()
@@ -124,7 +140,11 @@ def count_views(
 
 
 class Trainer:
-    """One run of the optimisation. `train()` walks through the scales; state lives here so that it can be watched."""
+    """One run of the optimisation. `train()` walks through the scales; state lives here so that it can be watched.
+
+    It happens where `data` lies. Away from the CPU no step waits for the device: non-finite numbers stop an update
+    there, and losses are asked for every `LOOK_EVERY` steps. Rounds of density control ask how many Gaussians are dead.
+    """
 
     def __init__(
         self,
@@ -138,21 +158,25 @@ class Trainer:
         self.data, self.config, self.log, self.report, self.probe = data, config, log, report, probe
         self.stop = stop
         self.held_out_psnr: float | None = None
+        self.device = data.points.device
+        self.on_host = self.device.type == "cpu"
         self.rng = torch.Generator().manual_seed(config.seed)
+        self.device_rng = self.rng if self.on_host else device_generator(self.device, config.seed)
         # A given model may bring more points than the cap allows Gaussians.
         chosen = (
             torch.randperm(len(data.points), generator=self.rng)[: config.density.max_gaussians].sort().values
-        )
+        ).to(self.device)
         self.gaussians = Gaussians.from_points(data.points[chosen], data.colors[chosen], config.sh_degree)
         self.trajectory = make_trajectory(data, config, self.rng)
-        self.photometry = Photometry(data.num_frames, num_bends=config.photometry.num_bends)
+        self.photometry = Photometry(data.num_frames, num_bends=config.photometry.num_bends).to(self.device)
+        self.record = LossRecord()
         self.optimizer = GaussianAdam(self.gaussians, config)
         self.knot_optimizer = FrameAdam(self.trajectory.knots)
         self.times_optimizer = times_adam(self.trajectory)
         self.gain_optimizer = FrameAdam(self.photometry.log_gains)
-        self.shared_optimizer = shared_adam(self.trajectory, self.photometry, config)
+        self.shared_optimizer = shared_adam(self.trajectory, self.photometry, config, fused=not self.on_host)
         self.density = make_density(
-            config.density, self.gaussians, self.optimizer, config.total_steps, self.rng
+            config.density, self.gaussians, self.optimizer, config.total_steps, self.device_rng
         )
         self.training_cameras = [training_camera(c, config) for c in data.cameras]
         self.sampler = FrameSampler(data.num_frames, config.revisit, self.rng)
@@ -182,9 +206,10 @@ class Trainer:
                 cameras = [scaled(c, factor) for c in self.training_cameras]
                 level = pyramid_level(full.images, cameras, full.masks)
                 self._train_level(level, steps, stage, start, ticker.update)
+        host = torch.device("cpu")
         return TrainedScene(
-            self.gaussians, self.trajectory, self.photometry, self.training_cameras, self.data.depths, self.config,
-            time.perf_counter() - start,
+            self.gaussians.to(host), self.trajectory.to(host), self.photometry.to(host), self.training_cameras,
+            self.data.depths.to(host), self.config, time.perf_counter() - start, self.device,
         )  # fmt: skip
 
     def _train_level(
@@ -198,6 +223,7 @@ class Trainer:
             self.config.held_out if finest else 0.0,
             self.config.seed,
             level.masks,
+            self.device,
         )
         views = count_views(self.trajectory, level.cameras, self.data.depths, self.config)
         snapshot = self.snapshot()
@@ -207,12 +233,14 @@ class Trainer:
             if self.step % 500 == 0:
                 snapshot = self.snapshot()
             frame = self.sampler.next()
-            loss = self._one_step(level, frame, views[frame], blocks.train[frame])
-            if math.isfinite(loss):
-                losses.append(loss)
-                self.sampler.saw(frame, loss)
-            else:
-                self._strike(snapshot)
+            self.record.add(frame, self._one_step(level, frame, views[frame], blocks.train[frame]))
+            if self.on_host or (self.step + 1) % LOOK_EVERY == 0 or self.step + 1 == last:
+                for seen, loss in self.record.take():
+                    if math.isfinite(loss):
+                        losses.append(loss)
+                        self.sampler.saw(seen, loss)
+                    else:
+                        self._strike(snapshot)
             self.step += 1
             if blocks.any and (self.step % PROBE_EVERY == 0 or self.step == last):
                 predict = partial(self._predicted_photo, level, views)
@@ -240,16 +268,17 @@ class Trainer:
     @torch.no_grad()
     def _predicted_photo(self, level: Pyramid, views: list[int], frame: int) -> Tensor:
         """What the model predicts for one frame, display values."""
-        u, weights = sample_exposure(views[frame])
+        u, weights = sample_exposure(views[frame], device=self.device)
         light = frame_light(
             self.gaussians, self.trajectory, frame, level.cameras[frame], u, weights,
             antialiased=self.config.antialiased, sh_degree=self._sh_degree(self.step / self.config.total_steps),
         )  # fmt: skip
         return self.photometry.developed(self.photometry.exposed(light, frame))
 
-    def _one_step(self, level: Pyramid, frame: int, num_views: int, weight: Tensor | None) -> float:
+    def _one_step(self, level: Pyramid, frame: int, num_views: int, weight: Tensor | None) -> Tensor:
+        """The loss, a scalar; non-finite when nothing was changed."""
         c, progress = self.config, self.step / self.config.total_steps
-        u, weights = sample_exposure(num_views, shift=self._shift(num_views))
+        u, weights = sample_exposure(num_views, shift=self._shift(num_views), device=self.device)
         camera = level.cameras[frame]
         statistics: list[ScreenStatistics] | None = [] if self.density.needs_statistics else None
         light = frame_light(
@@ -257,8 +286,8 @@ class Trainer:
             statistics=statistics, sh_degree=self._sh_degree(progress),
         )  # fmt: skip
         loss = self._photometric_loss(light, level, frame, weight)
-        value = float(loss.detach())
-        if not math.isfinite(value):
+        value = loss.detach()
+        if self.on_host and not math.isfinite(float(value)):
             return value
         total = (
             loss
@@ -269,14 +298,18 @@ class Trainer:
             bend = self.trajectory.bend(frame) * camera.fx  # pixels of the present scale
             total = total + c.trajectory.smoothness * bend.square().sum()
         total.backward()
-        if not self._finite_gradients():
+        good: Tensor | None = None
+        if not self.on_host:
+            good = all_finite(loss, (p.grad for p in self._parameters()))
+            value = torch.where(good, value, math.nan)
+        elif not self._finite_gradients():
             self._zero_grad()
-            return math.nan
+            return torch.full_like(value, math.nan)
         means_lr = exponential(c.means_lr, c.means_lr_end, progress) * self.lr_factor
         self.optimizer.set_means_lr(means_lr)
-        self.optimizer.step()
+        self.optimizer.step(good)
         if self.step >= c.trajectory.start_step:
-            self._step_cameras(frame, progress)
+            self._step_cameras(frame, progress, good)
         self._zero_grad()
         self.density.after_step(self.step, statistics, camera, means_lr)
         return value
@@ -294,27 +327,30 @@ class Trainer:
             ssim_weight=c.ssim_weight, encode_srgb=not curve, mask=weight,
         )  # fmt: skip
 
-    def _step_cameras(self, frame: int, progress: float) -> None:
+    def _step_cameras(self, frame: int, progress: float, good: Tensor | None) -> None:
         """Knots, gains and what all frames share."""
         c = self.config
         lr = exponential(c.trajectory.lr, c.trajectory.lr_end, progress) * self.lr_factor
-        self.knot_optimizer.step(self.trajectory.knot_rows(frame), lr)
+        self.knot_optimizer.step(self.trajectory.knot_rows(frame), lr, good)
         if self.times_optimizer is not None:
             times_lr = (
                 exponential(c.trajectory.times_lr, c.trajectory.times_lr / 20, progress) * self.lr_factor
             )
-            self.times_optimizer.step(torch.tensor([frame]), times_lr)
+            self.times_optimizer.step(self.trajectory.frame_numbers[frame : frame + 1], times_lr, good)
         if c.photometry.gain:
             gain_lr = exponential(c.photometry.gain_lr, 0.1 * c.photometry.gain_lr, progress) * self.lr_factor
-            self.gain_optimizer.step(torch.tensor([frame]), gain_lr)
+            self.gain_optimizer.step(self.trajectory.frame_numbers[frame : frame + 1], gain_lr, good)
         if self.shared_optimizer is not None:
             for group in self.shared_optimizer.param_groups:
                 group["lr"] = (
                     exponential(group["first_lr"], group["first_lr"] / 20, progress) * self.lr_factor
                 )
+            if good is not None:
+                skip_unless(self.shared_optimizer, good)
             self.shared_optimizer.step()
-            with torch.no_grad():
-                self.trajectory.readout.clamp_(-MAX_READOUT, MAX_READOUT)
+            if self.trajectory.readout.requires_grad:
+                with torch.no_grad():
+                    self.trajectory.readout.clamp_(-MAX_READOUT, MAX_READOUT)
         self.photometry.hold_gauge()
         if progress < c.trajectory.straight_until:
             self.trajectory.straighten(frame)
@@ -330,12 +366,13 @@ class Trainer:
             return 0.5
         return float(torch.rand((), generator=self.rng))
 
+    def _parameters(self) -> Iterator[Tensor]:
+        for module in (self.gaussians, self.trajectory, self.photometry):
+            yield from module.parameters()
+
     def _finite_gradients(self) -> bool:
         """Cheap: one sum per tensor is non-finite if any of its numbers is."""
-        parameters = (
-            *self.gaussians.parameters(), *self.trajectory.parameters(), *self.photometry.parameters(),
-        )  # fmt: skip
-        return all(math.isfinite(float(p.grad.sum())) for p in parameters if p.grad is not None)
+        return all(math.isfinite(float(p.grad.sum())) for p in self._parameters() if p.grad is not None)
 
     def _sh_degree(self, progress: float) -> int:
         """One degree more at each fifth of the run: colour first, gloss later."""
@@ -378,31 +415,37 @@ class Trainer:
         self.optimizer.scale_lr(self.lr_factor)
         self.knot_optimizer = FrameAdam(self.trajectory.knots)
         self.times_optimizer = times_adam(self.trajectory)
-        self.times_optimizer = times_adam(self.trajectory)
         self.gain_optimizer = FrameAdam(self.photometry.log_gains)
-        self.shared_optimizer = shared_adam(self.trajectory, self.photometry, self.config)
+        self.shared_optimizer = shared_adam(
+            self.trajectory, self.photometry, self.config, fused=not self.on_host
+        )
         self.density = make_density(
-            self.config.density, self.gaussians, self.optimizer, self.config.total_steps, self.rng
+            self.config.density, self.gaussians, self.optimizer, self.config.total_steps, self.device_rng
         )
 
 
 def make_trajectory(data: TrainingSet, config: TrainConfig, rng: torch.Generator) -> AnyTrajectory:
-    """The paths at the start, as the settings want them."""
-    t = config.trajectory
+    """The paths at the start, as the settings want them, where the data lies."""
+    t, poses = config.trajectory, data.camera_from_world.cpu()
     trajectory: AnyTrajectory
     if t.kind == "continuous":
-        trajectory = ContinuousTrajectory(data.camera_from_world, frame_times(data), duty=t.duty)
+        trajectory = ContinuousTrajectory(poses, frame_times(data), duty=t.duty)
         if not has_times(data):
             trajectory.interval_s = None
     else:
         trajectory = Trajectory(
-            data.camera_from_world, t.kind, t.num_knots, start_spread=t.start_spread, generator=rng,
+            poses, t.kind, t.num_knots, start_spread=t.start_spread, generator=rng,
             num_time_pieces=NUM_PIECES if t.sub_frame_times and t.kind != "static" else 0,
         )  # fmt: skip
     with torch.no_grad():
         trajectory.readout.fill_(t.readout or 0.0)
     trajectory.readout.requires_grad_(t.rolling_shutter and t.readout is None)
-    return trajectory
+    return trajectory.to(data.points.device)
+
+
+def device_generator(device: torch.device, seed: int) -> torch.Generator:
+    """Random numbers that are drawn on the device itself."""
+    return torch.Generator(device).manual_seed(seed)
 
 
 def times_adam(trajectory: AnyTrajectory) -> FrameAdam | None:
@@ -413,9 +456,12 @@ def times_adam(trajectory: AnyTrajectory) -> FrameAdam | None:
 
 
 def shared_adam(
-    trajectory: AnyTrajectory, photometry: Photometry, config: TrainConfig
+    trajectory: AnyTrajectory, photometry: Photometry, config: TrainConfig, *, fused: bool
 ) -> torch.optim.Adam | None:
-    """Adam over the numbers that all frames share, None when there are none to learn."""
+    """Adam over the numbers that all frames share, None when there are none to learn.
+
+    fused: only that one can skip a step without being waited for (`skip_unless`).
+    """
     rates: list[tuple[Tensor, float]] = []
     if trajectory.readout.requires_grad:
         rates.append((trajectory.readout, config.trajectory.timing_lr))
@@ -424,7 +470,7 @@ def shared_adam(
     if photometry.has_curve:
         rates.append((photometry.bends, config.photometry.bends_lr))
     groups = [{"params": [p], "lr": lr, "first_lr": lr} for p, lr in rates]
-    return torch.optim.Adam(groups, betas=(0.9, 0.99)) if groups else None
+    return torch.optim.Adam(groups, betas=(0.9, 0.99), fused=fused or None) if groups else None
 
 
 def train(

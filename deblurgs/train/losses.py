@@ -8,6 +8,9 @@ from torch import Tensor
 
 from deblurgs.errors import UsageError
 from deblurgs.raster import native
+from deblurgs.raster.cuda_loss import cuda_loss
+from deblurgs.raster.devices import launcher_for
+from deblurgs.train.torch_loss import torch_loss
 
 
 def photometric_loss(
@@ -21,9 +24,9 @@ def photometric_loss(
     """(1 - ssim_weight) * mean |d| + ssim_weight * (1 - mean SSIM), a scalar; Kerbl et al. 2023, eq. 7.
 
     prediction [H,W,3]: linear light when `encode_srgb`, else display values; observed [H,W,3] display values; both
-    float32 on the CPU. The comparison happens in display values. SSIM (Wang et al. 2004): 11x11 Gaussian window of
-    sigma 1.5, C1 = 0.01^2, C2 = 0.03^2, zero padding. mask [H,W]: weight per pixel, None = all one. Differentiable in
-    `prediction`. Raises ValueError for other shapes or dtypes.
+    float32 on one device; on a GPU without our kernels torch computes it. The comparison happens in display values.
+    SSIM (Wang et al. 2004): 11x11 Gaussian window of sigma 1.5, C1 = 0.01^2, C2 = 0.03^2, zero padding. mask [H,W]:
+    weight per pixel, None = all one. Differentiable in `prediction`. Raises ValueError for other shapes or dtypes.
     """
     if prediction.ndim != 3 or prediction.shape[2] != 3 or prediction.shape != observed.shape:
         raise ValueError(
@@ -32,8 +35,17 @@ def photometric_loss(
     if mask is not None and mask.shape != prediction.shape[:2]:
         raise ValueError(f"mask must be [H,W] = {tuple(prediction.shape[:2])}, got {tuple(mask.shape)}")
     for name, tensor in (("prediction", prediction), ("observed", observed), ("mask", mask)):
-        if tensor is not None and (tensor.dtype != torch.float32 or tensor.device.type != "cpu"):
-            raise ValueError(f"{name} must be a float32 CPU tensor, got {tensor.dtype} on {tensor.device}")
+        if tensor is not None and (tensor.dtype != torch.float32 or tensor.device != prediction.device):
+            raise ValueError(
+                f"{name} must be a float32 tensor on {prediction.device}, got {tensor.dtype} on {tensor.device}"
+            )
+    if prediction.device.type != "cpu":
+        launcher = launcher_for(prediction.device.index or 0)[0] if prediction.device.type == "cuda" else None
+        if launcher is None:
+            return torch_loss(prediction, observed, ssim_weight, encode_srgb, mask)
+        return cuda_loss(
+            launcher, prediction, observed, ssim_weight=ssim_weight, encode_srgb=encode_srgb, mask=mask
+        )
     return _Photometric.apply(prediction, observed, mask, ssim_weight, encode_srgb)  # type: ignore[return-value]
 
 

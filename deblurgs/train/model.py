@@ -27,10 +27,11 @@ def exposure_image(
     antialiased: bool = False,
     statistics: ScreenStatistics | None = None,
 ) -> Rendered:
-    """The linear-light mean over the virtual views viewmats [V,4,4]."""
+    """The linear-light mean over the virtual views viewmats [V,4,4], rendered where the Gaussians are."""
     g = gaussians
     return render_exposure(
-        g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, viewmats, weights, camera,
+        g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, viewmats.to(g.means.device),
+        weights.to(g.means.device), camera,
         sh_degree=sh_degree, antialiased=antialiased, statistics=statistics,
     )  # fmt: skip
 
@@ -53,7 +54,7 @@ def frame_light(
     parts = []
     for top, bottom in bands:
         row = 0.5 * (top + bottom) / camera.height
-        poses = trajectory(torch.tensor([frame]), u, row)[0]
+        poses = trajectory.of_frame(frame, u, row)
         band = Camera(camera.width, bottom - top, camera.fx, camera.fy, camera.cx, camera.cy - top)
         seen = ScreenStatistics() if statistics is not None else None
         parts.append(

@@ -30,7 +30,10 @@ class GaussianAdam:
         for group in self.adam.param_groups:
             group["lr"] *= factor
 
-    def step(self) -> None:
+    def step(self, good: Tensor | None = None) -> None:
+        """good: bool scalar on the device; where it is False nothing changes, and nobody has to wait to know."""
+        if good is not None:
+            skip_unless(self.adam, good)
         self.adam.step()
 
     def zero_grad(self) -> None:
@@ -74,13 +77,13 @@ class FrameAdam:
         self, parameter: nn.Parameter, betas: tuple[float, float] = (0.9, 0.99), eps: float = 1e-15
     ) -> None:
         self.parameter, self.betas, self.eps = parameter, betas, eps
-        self.visits = torch.zeros(parameter.shape[0])
+        self.visits = torch.zeros(parameter.shape[0], device=parameter.device)
         self.first = torch.zeros_like(parameter)
         self.second = torch.zeros_like(parameter)
 
     @torch.no_grad()
-    def step(self, rows: Tensor, lr: float) -> None:
-        """Move the rows of these indices along the parameter's gradient."""
+    def step(self, rows: Tensor, lr: float, good: Tensor | None = None) -> None:
+        """Move the rows of these indices along the parameter's gradient. good: as in `GaussianAdam.step`."""
         if self.parameter.grad is None:
             return
         b1, b2 = self.betas
@@ -89,8 +92,21 @@ class FrameAdam:
         n = self.visits[rows].reshape(-1, *[1] * (grad.ndim - 1))
         m = self.first[rows] * b1 + grad * (1 - b1)
         v = self.second[rows] * b2 + grad.square() * (1 - b2)
+        move = lr * (m / (1 - b1**n)) / ((v / (1 - b2**n)).sqrt() + self.eps)
+        if good is not None:
+            self.visits[rows] -= (~good).float()
+            m, v = torch.where(good, m, self.first[rows]), torch.where(good, v, self.second[rows])
+            move = torch.where(good, move, torch.zeros_like(move))
         self.first[rows], self.second[rows] = m, v
-        self.parameter[rows] -= lr * (m / (1 - b1**n)) / ((v / (1 - b2**n)).sqrt() + self.eps)
+        self.parameter[rows] -= move
+
+
+def skip_unless(adam: torch.optim.Adam, good: Tensor) -> None:
+    """Let the next step of a *fused* Adam change nothing where `good` (bool scalar on its device) is False.
+
+    It is the way of torch's own GradScaler: the kernel itself reads `found_inf`.
+    """
+    adam.found_inf = (~good).float()  # type: ignore[attr-defined]
 
 
 def exponential(start: float, end: float, progress: float) -> float:

@@ -7,7 +7,10 @@
 #ifndef DEBLURGS_RASTER_H
 #define DEBLURGS_RASTER_H
 
+/* The run-time compiler of the GPU kernels has no standard headers; it needs the constants and flags only. */
+#if !defined(__CUDACC_RTC__)
 #include <stdint.h>
+#endif
 
 #if defined(_WIN32)
 #define DEBLURGS_API __declspec(dllexport)
@@ -45,6 +48,8 @@ enum deblurgs_flags {
     DEBLURGS_ANTIALIASED = 2,     /* Mip-Splatting's 2-D filter compensation */
     DEBLURGS_KEEP = 4             /* a backward pass will follow */
 };
+
+#if !defined(__CUDACC_RTC__)
 
 /* One exposure. Arrays: means [N,3], quats [N,4] wxyz, scales [N,3], opacities [N], sh0 [N,1,3], sh_rest
  * [N,stored-1,3] (null when stored is 1), viewmats [V,4,4] camera from world, weights [V], background [3] or null. */
@@ -102,6 +107,8 @@ DEBLURGS_API int deblurgs_cpu_backward(deblurgs_cpu_handle *handle, const deblur
 DEBLURGS_API int deblurgs_cpu_loss(const float *prediction, const float *observed, const float *weight, int32_t width,
                                    int32_t height, float ssim_weight, int32_t encode_srgb, double *terms,
                                    float *gradient, float *l1_map, int threads);
+
+#endif /* __CUDACC_RTC__ */
 
 #ifdef __cplusplus
 }

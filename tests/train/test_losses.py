@@ -4,12 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from deblurgs.math.color import srgb_from_linear
 from deblurgs.raster import native
 from deblurgs.train.losses import photometric_loss
+from deblurgs.train.torch_loss import torch_loss as reference_loss
 
 library, reason = native.load()
 pytestmark = pytest.mark.skipif(library is None, reason=f"compiled library: {reason}")
@@ -26,34 +25,6 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.skip(f"this machine has no {request.param}")
     yield request.param
     library.deblurgs_cpu_select_isa(None)
-
-
-def reference_loss(
-    prediction: Tensor, observed: Tensor, ssim_weight: float, encode_srgb: bool, mask: Tensor | None
-) -> Tensor:
-    """The definition in `photometric_loss`, by depthwise convolution in float64. [H,W,3], [H,W,3] -> scalar."""
-    shown = srgb_from_linear(prediction) if encode_srgb else prediction
-    weight = torch.ones_like(shown[..., :1]) if mask is None else mask[..., None]
-    total = 3 * weight.sum()
-    if total == 0:
-        return 0 * prediction.sum()
-    l1 = (weight * (shown - observed).abs()).sum() / total
-    mixed = observed + weight * (shown - observed)
-    x, y = observed.permute(2, 0, 1)[:, None], mixed.permute(2, 0, 1)[:, None]  # [3,1,H,W]
-    taps = torch.exp(-0.5 * ((torch.arange(11, dtype=x.dtype) - 5) / 1.5) ** 2)
-    taps = taps / taps.sum()
-    window = (taps[:, None] * taps[None])[None, None]
-
-    def blur(image: Tensor) -> Tensor:
-        return F.conv2d(image, window, padding=5)
-
-    mean_x, mean_y = blur(x), blur(y)
-    var_x, var_y = blur(x * x) - mean_x**2, blur(y * y) - mean_y**2
-    cov = blur(x * y) - mean_x * mean_y
-    c1, c2 = 0.01**2, 0.03**2
-    ssim = (2 * mean_x * mean_y + c1) * (2 * cov + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
-    mean_ssim = (ssim[:, 0].permute(1, 2, 0) * weight).sum() / total
-    return (1 - ssim_weight) * l1 + ssim_weight * (1 - mean_ssim)
 
 
 def images(height: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

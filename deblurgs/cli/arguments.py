@@ -22,3 +22,9 @@ def require_run_folder(folder: Path) -> Path:
             f"{folder} is not a run folder. `deblurgs run SOURCE` or `deblurgs process SOURCE` makes one."
         )
     return folder
+
+
+def require_interval(seconds: float) -> None:
+    """Raise ValueError, which the command line shows as wrong usage, unless checkpoints may come this often."""
+    if not 0 <= seconds <= 86_400:
+        raise ValueError(f"checkpoint_every must be from 0 to 86400 seconds, not {seconds}")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import tyro
 
-from deblurgs.cli.arguments import Source, default_output, require_run_folder
-from deblurgs.config import PresetName, TrainConfig, preset
+from deblurgs.cli.arguments import Source, default_output, require_interval, require_run_folder
+from deblurgs.config import PresetName, TrainConfig
 from deblurgs.log import Log
 from deblurgs.stages.process import ProcessConfig
 
@@ -25,21 +25,31 @@ class Run:
     """Repeat stages that are already done."""
     quiet: bool = False
     """Print only warnings and errors."""
+    checkpoint_every: float = 45.0
+    """Seconds between two checkpoints of the training."""
     process: tyro.conf.OmitArgPrefixes[ProcessConfig] = field(default_factory=ProcessConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        require_interval(self.checkpoint_every)
 
     def execute(self) -> None:
         from deblurgs.run import RunFolder
         from deblurgs.stages.process import process
         from deblurgs.stages.render import render
-        from deblurgs.stages.train import save_config, train
+        from deblurgs.stages.request import save_request
+        from deblurgs.stages.train import train
 
         log = Log(quiet=self.quiet)
         folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
+            # First of all: a run that is killed can then be resumed from its folder alone.
+            save_request(
+                run, source=self.source, process=self.process, preset_name=self.preset, train=self.train,
+                checkpoint_every=self.checkpoint_every, overwrite=self.overwrite,
+            )  # fmt: skip
             process(run, self.source, self.process, log, overwrite=self.overwrite)
-            save_config(run, self.preset, self.train, preset(self.preset))
-            train(run, self.train, log, overwrite=self.overwrite)
+            train(run, self.train, log, overwrite=self.overwrite, checkpoint_every=self.checkpoint_every)
             render(run, log, overwrite=self.overwrite)
             print(folder)
 
@@ -61,10 +71,12 @@ class Process:
     def execute(self) -> None:
         from deblurgs.run import RunFolder
         from deblurgs.stages.process import process
+        from deblurgs.stages.request import save_request
 
         log = Log(quiet=self.quiet)
         folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
+            save_request(run, source=self.source, process=self.process)
             process(run, self.source, self.process, log, overwrite=self.overwrite)
             print(folder)
 
@@ -81,13 +93,22 @@ class Train:
     """Train again although a scene is there."""
     quiet: bool = False
     """Print only warnings and errors."""
+    checkpoint_every: float = 45.0
+    """Seconds between two checkpoints of the training."""
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        require_interval(self.checkpoint_every)
 
     def execute(self) -> None:
         from deblurgs.run import RunFolder
-        from deblurgs.stages.train import save_config, train
+        from deblurgs.stages.request import save_request
+        from deblurgs.stages.train import train
 
         log = Log(quiet=self.quiet)
         with RunFolder(require_run_folder(self.run), log=log) as run:
-            save_config(run, self.preset, self.train, preset(self.preset))
-            train(run, self.train, log, overwrite=self.overwrite)
+            save_request(
+                run, preset_name=self.preset, train=self.train, checkpoint_every=self.checkpoint_every,
+                overwrite=self.overwrite,
+            )  # fmt: skip
+            train(run, self.train, log, overwrite=self.overwrite, checkpoint_every=self.checkpoint_every)

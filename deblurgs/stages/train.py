@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from deblurgs.config import TrainConfig
 from deblurgs.errors import DivergedError, UsageError
-from deblurgs.log import Log
 from deblurgs.files import plain_json
+from deblurgs.log import Log
 from deblurgs.run import RunFolder, StageStatus, changed_fields
 from deblurgs.stages.data import training_set
 
@@ -36,8 +36,8 @@ def refuse_other_settings(run: RunFolder, config: TrainConfig) -> None:
     if changes:
         raise UsageError(
             f"the unfinished training in {run.path} was begun with other settings: {'; '.join(changes)}.  "
-            f"deblurgs resume {run.path}  goes on with those;  deblurgs train {run.path} --overwrite  with yours trains "
-            "from the start."
+            f"deblurgs resume {run.path}  goes on with those;  deblurgs train {run.path} --overwrite  with yours "
+            "trains from the start."
         )
 
 

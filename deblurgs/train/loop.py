@@ -26,6 +26,7 @@ from deblurgs.train.data import (
     frame_times,
     has_times,
     pyramid_level,
+    relative_exposures,
     scaled,
     training_camera,
 )
@@ -237,7 +238,8 @@ class Trainer:
                     latest = self.best.latest
                     self.report({
                         "step": self.step, "stage": stage, "loss": round(mean, 6), "num_gaussians": count,
-                        "mean_views": sum(self.views) / len(self.views), "seconds": round(time.perf_counter() - start, 2),
+                        "mean_views": sum(self.views) / len(self.views),
+                        "seconds": round(time.perf_counter() - start, 2),
                         **({} if latest is None else {"held_out_blocks_psnr": round(latest, 3)}),
                     })  # fmt: skip
                 if self.best.stale >= self.config.patience:
@@ -414,6 +416,8 @@ def make_trajectory(data: TrainingSet, config: TrainConfig, rng: torch.Generator
         trajectory = Trajectory(
             data.camera_from_world, t.kind, t.num_knots, start_spread=t.start_spread, generator=rng
         )
+        with torch.no_grad():
+            trajectory.knots.mul_(relative_exposures(data)[:, None, None])
     with torch.no_grad():
         trajectory.readout.fill_(t.readout or 0.0)
     trajectory.readout.requires_grad_(t.rolling_shutter and t.readout is None)

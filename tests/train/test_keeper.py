@@ -55,11 +55,11 @@ def settings(**changes: object) -> TrainConfig:
 
 
 class Stopper:
-    """Says stop before a chosen step, and writes down the loss of every step."""
+    """Says stop before a chosen step."""
 
     def __init__(self, at: int = 10**9) -> None:
-        self.at, self.trainer = at, None
-        self.losses: list[float] = []
+        self.at = at
+        self.trainer: Trainer | None = None
 
     def __call__(self) -> bool:
         return self.trainer is not None and self.trainer.step >= self.at
@@ -80,7 +80,7 @@ def run(
         losses.append(real(*rest))
         return losses[-1]
 
-    trainer._one_step = step
+    setattr(trainer, "_one_step", step)  # noqa: B010
     return trainer.train(), losses, begin
 
 

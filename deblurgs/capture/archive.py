@@ -1,9 +1,11 @@
-"""Unpacking an archive that comes from others: only ordinary files, only below one folder, never more than was agreed."""
+"""Unpacking an archive that comes from others: only ordinary files, only below one folder, never more than agreed."""
 
-import shutil
+import lzma
 import stat
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from deblurgs.errors import CaptureError
 from deblurgs.files import explained_write_errors, require_free_space
@@ -11,6 +13,9 @@ from deblurgs.files import explained_write_errors, require_free_space
 MAX_BYTES = 16 * 2**30
 MAX_RATIO = 100
 MAX_MEMBERS = 100_000
+_DAMAGE = (
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError,
+)  # fmt: skip
 _SMALL = 2**20
 """Below this size a member may be packed as tightly as it likes."""
 
@@ -30,17 +35,23 @@ def unpack(path: Path, target: Path) -> None:
                 place = target.joinpath(*PurePosixPath(member.filename.replace("\\", "/")).parts)
                 with explained_write_errors(place):
                     place.parent.mkdir(parents=True, exist_ok=True)
-                    with archive.open(member) as packed, place.open("xb") as file:
-                        # The header's size is only a claim: no more than that is taken.
-                        _copy(packed, file, member.file_size)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, zipfile.LargeZipFile) as error:
+                    file = place.open("xb")
+                with file, _opened(archive, member) as packed:
+                    # The size in the header is only a claim, but no more than that is ever taken.
+                    while block := packed.read(2**20):
+                        with explained_write_errors(place):
+                            file.write(block)
+    except _DAMAGE as error:
         raise CaptureError(f"the archive {path} is damaged ({error}); export it again") from error
     except RuntimeError as error:  # encrypted
         raise CaptureError(f"the archive {path} cannot be unpacked ({error})") from error
 
 
-def _copy(packed: zipfile.ZipExtFile, file: object, size: int) -> None:
-    shutil.copyfileobj(packed, file, 2**20)  # type: ignore[arg-type]  # ZipExtFile ends at the claimed size
+def _opened(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
+    try:
+        return archive.open(member)
+    except OSError as error:  # a place before the start of the file
+        raise zipfile.BadZipFile(str(error)) from error
 
 
 def _junk(name: str) -> bool:
@@ -54,8 +65,8 @@ def _check(path: Path, members: list[zipfile.ZipInfo]) -> None:
     total = sum(m.file_size for m in members)
     if total > MAX_BYTES or len(members) > MAX_MEMBERS:
         raise CaptureError(
-            f"the archive {path} would unpack to {len(members)} files of {total / 2**30:.1f} GB, more than the limit of "
-            f"{MAX_MEMBERS} files and {MAX_BYTES / 2**30:.0f} GB; unpack it yourself and give the folder"
+            f"the archive {path} would unpack to {len(members)} files of {total / 2**30:.1f} GB, more than the limit "
+            f"of {MAX_MEMBERS} files and {MAX_BYTES / 2**30:.0f} GB; unpack it yourself and give the folder"
         )
     for member in members:
         pure = PurePosixPath(member.filename.replace("\\", "/"))

@@ -273,7 +273,8 @@ def _list_photos(
         depth = len(here.relative_to(folder).parts)
         folders[:] = sorted(
             d for d in folders
-            if not d.startswith((".", "__MACOSX")) and d != MASK_FOLDER and depth < _MAX_DEPTH and (here / d).resolve() != barred
+            if not d.startswith((".", "__MACOSX")) and d != MASK_FOLDER and depth < _MAX_DEPTH
+            and (here / d).resolve() != barred
         )  # fmt: skip
         entries += len(files) + len(folders)
         if entries > _MAX_ENTRIES:

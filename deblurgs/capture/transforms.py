@@ -1,8 +1,8 @@
 """`transforms.json` of nerfstudio and instant-ngp: photos with lenses and poses.
 
 Camera-to-world matrices with OpenGL axes; intrinsics for all frames, each of which a frame may override. Pixel
-coordinates count as in COLMAP, where these files come from: the centre of the first pixel is (0.5, 0.5). The world's own
-turn and scale (`applied_transform`) need no undoing: any world will do.
+coordinates count as in COLMAP, where these files come from: the centre of the first pixel is (0.5, 0.5). The world's
+own turn and scale (`applied_transform`) need no undoing: any world will do.
 """
 
 import math
@@ -25,7 +25,7 @@ _FISHEYE = ("OPENCV_FISHEYE", "FISHEYE")
 
 @dataclass(frozen=True)
 class Transforms:
-    """By the photo's path relative to the file's folder: where it lies, its camera, its mask. left_out: (name, reason)."""
+    """By the photo's path relative to the file's folder: where it lies, its camera, its mask. left_out: (name, why)."""
 
     photos: dict[str, Path] = field(default_factory=dict)
     views: dict[str, GivenView] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from deblurgs.log import Log
 
 @dataclass
 class Resume:
-    """Go on with a run that was interrupted, killed or ran out of disk or memory, with the settings it was begun with."""
+    """Go on with a run that was interrupted or killed, or that ran out of disk or memory, with its own settings."""
 
     run: Source
     """The run folder."""

@@ -22,7 +22,8 @@ class TrainingSet:
     images: F arrays [H,W,3] float32 encoded sRGB. cameras: one per frame. camera_from_world [F,4,4] float32: SfM.
     points [P,3], colors [P,3] in [0,1]. depths [F]: median depth of the points each frame sees.
     scene_from_sfm: the similarity applied to the SfM model; inverted at export. times_s: when the frames were taken.
-    exposures_s: how long each shutter was open, where it is known. masks: per frame None, or [H,W] float32 in {0, 1} of its image's size: 0 where the photo shows nothing.
+    exposures_s: how long each shutter was open, where it is known.
+    masks: per frame None, or [H,W] float32 in {0, 1} of its image's size: 0 where the photo shows nothing.
     Held-out images are never part of it.
     """
 

@@ -1,4 +1,4 @@
-"""Damaged files are read or refused in words, a bounded number of them; tools/fuzz.py goes on for as long as one likes."""
+"""A bounded number of damaged files: read, or refused in words. tools/fuzz.py goes on for as long as one likes."""
 
 import shutil
 from pathlib import Path

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from deblurgs.capture.image import to_8_bit
@@ -33,7 +34,7 @@ def masked(photo: Photo, path: Path, max_pixels: float) -> Photo:
     if _same_proportions(shown.shape, stored):
         shown = _resized(shown, stored)
         if photo.oriented:
-            shown = upright(shown, photo.orientation)
+            shown = upright(shown, photo.orientation).astype(np.bool_)
     elif _same_proportions(shown.shape, (height, width)):
         shown = _resized(shown, (height, width))
     else:
@@ -51,7 +52,7 @@ def _same_proportions(shape: tuple[int, ...], wanted: tuple[int, int]) -> bool:
     return abs(shape[0] * wanted[1] - shape[1] * wanted[0]) <= max(*shape, *wanted)
 
 
-def _resized(shown: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _resized(shown: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
     if shown.shape == shape:
         return shown
     return np.asarray(Image.fromarray(shown).resize((shape[1], shape[0]), Image.Resampling.NEAREST))

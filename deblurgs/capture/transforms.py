@@ -102,7 +102,7 @@ def _photo(root: Path, text: str) -> tuple[str | None, str]:
 
 
 def _view(entry: dict[str, Any], pose: Any) -> GivenView:
-    width, height = int(_number(entry, "w", 0.0)), int(_number(entry, "h", 0.0))
+    width, height = int(_number(entry, "w") or 0), int(_number(entry, "h") or 0)
     fx, fy = _number(entry, "fl_x"), _number(entry, "fl_y")
     angles = [_number(entry, f"camera_angle_{axis}") for axis in "xy"]
     fx = fx or _focal(angles[0], width)

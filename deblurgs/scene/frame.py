@@ -15,8 +15,8 @@ class Frame:
     path: the upright 8- or 16-bit sRGB image on disk. width, height: its size in pixels.
     time_s: presentation time for video, None for photos. sharpness: higher is sharper, comparable within one
     capture only. split: "test" frames are held out and never reach training. exposure_s: how long the
-    shutter was open, as the camera wrote it down (EXIF). camera: what took it, as far as known (EXIF maker, model, focal
-    length): frames of one camera and size share their lens.
+    shutter was open, as the camera wrote it down (EXIF). camera: what took it, as far as known (EXIF maker, model,
+    focal length): frames of one camera and size share their lens.
     """
 
     name: str

@@ -24,7 +24,7 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path, name: str) -> None:
 
     @settings(
         max_examples=target.examples, deadline=None, derandomize=True, database=None,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
     )  # fmt: skip
     @given(st.integers(0, 2**32))
     def damage(number: int) -> None:

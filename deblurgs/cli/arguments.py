@@ -12,7 +12,9 @@ Source = Annotated[Path, tyro.conf.Positional]
 
 def default_output(source: Path) -> Path:
     """deblurgs_runs/<name>: beside the caller, never beside the user's footage."""
-    return Path("deblurgs_runs") / (source.resolve().stem or "run")
+    # Every transforms.json has the same name; its folder tells which capture it is.
+    named = source.resolve().parent if source.suffix.lower() == ".json" else source.resolve()
+    return Path("deblurgs_runs") / (named.stem or "run")
 
 
 def require_run_folder(folder: Path) -> Path:

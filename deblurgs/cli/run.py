@@ -16,7 +16,8 @@ class Run:
     """Blurry video or photos in, sharp frames, sharp video and splat file out."""
 
     source: Source
-    """A video, a folder of images, a COLMAP project (images/ + sparse/0) or a Deblur-NeRF folder."""
+    """A video, a folder of images, a COLMAP project (images/ + sparse/0), a transforms.json of nerfstudio or instant-ngp,
+    a Polycam export, a zip file of one of these, or a Deblur-NeRF folder."""
     output: Path | None = None
     """The run folder; default: deblurgs_runs/<name of the source>."""
     preset: PresetName = "default"
@@ -59,7 +60,8 @@ class Process:
     """Only frames and camera poses: choose frames, find cameras."""
 
     source: Source
-    """A video, a folder of images, a COLMAP project or a Deblur-NeRF folder."""
+    """A video, a folder of images, a COLMAP project, a transforms.json, a Polycam export, a zip file of one of these,
+    or a Deblur-NeRF folder."""
     output: Path | None = None
     """The run folder; default: deblurgs_runs/<name of the source>."""
     overwrite: bool = False

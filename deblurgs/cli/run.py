@@ -16,8 +16,8 @@ class Run:
     """Blurry video or photos in, sharp frames, sharp video and splat file out."""
 
     source: Source
-    """A video, a folder of images, a COLMAP project (images/ + sparse/0), a transforms.json of nerfstudio or instant-ngp,
-    a Polycam export, a zip file of one of these, or a Deblur-NeRF folder."""
+    """A video, a folder of images, a COLMAP project (images/ + sparse/0), a transforms.json of nerfstudio or
+    instant-ngp, a Polycam export, a zip file of one of these, or a Deblur-NeRF folder."""
     output: Path | None = None
     """The run folder; default: deblurgs_runs/<name of the source>."""
     preset: PresetName = "default"

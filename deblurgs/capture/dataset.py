@@ -58,6 +58,7 @@ def save_capture(capture: Capture, out_dir: Path) -> None:
         return {
             "name": item.name, "source": capture.source_names.get(item.name), "path": relative(item.path),
             "width": item.width, "height": item.height, "time_s": item.time_s, "sharpness": item.sharpness,
+            "exposure_s": item.exposure_s, "camera": item.camera,
             "twin": relative(capture.twins.get(item.name)), "mask": relative(capture.masks.get(item.name)),
         }  # fmt: skip
 
@@ -132,6 +133,9 @@ def _capture(record: dict[str, Any], out_dir: Path) -> Capture:
                 Frame(
                     name, path, _count(item["width"]), _count(item["height"]),
                     _number(item["time_s"]), _number(item["sharpness"]), "test" if split == "test" else "train",
+                    # Older captures have neither.
+                    _number(item.get("exposure_s")),
+                    None if item.get("camera") is None else str(item["camera"]),
                 )
             )  # fmt: skip
         return items

@@ -10,15 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from deblurgs.capture import transforms
+from deblurgs.capture.given import GivenView
+from deblurgs.capture.polycam import polycam_folders, read_polycam
 from deblurgs.errors import CaptureError, UsageError
 
-Kind = Literal["video", "images", "colmap", "deblurnerf", "twins"]
+Kind = Literal["video", "images", "colmap", "deblurnerf", "twins", "transforms", "polycam"]
 
 IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".gif", ".bmp")
 )
 VIDEO_SUFFIXES = frozenset((".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mts", ".m2ts", ".ts"))
-_RAW_SUFFIXES = frozenset((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"))
+RAW_SUFFIXES = frozenset((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"))
+MASK_FOLDER = "masks"
 _MAX_ENTRIES = 200_000
 _MAX_DEPTH = 8
 
@@ -29,7 +33,8 @@ class Source:
 
     photos, tests: image files in natural order (empty for video); names are relative to `root`, with slashes.
     sharp: name -> sharp twin of the photo with the same stem. given_model: folder with a COLMAP model.
-    poses_bounds: LLFF file. llff_names: the file names that its rows belong to. ignored: (name, reason).
+    poses_bounds: LLFF file. views: name -> lens and pose. masks: name -> image that is black where the photo is to be
+    ignored. llff_names: the file names that its rows belong to. ignored: (name, reason).
     """
 
     kind: Kind
@@ -44,6 +49,8 @@ class Source:
     truth: Path | None = None
     ignored: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    views: dict[str, GivenView] = field(default_factory=dict)
+    masks: dict[str, Path] = field(default_factory=dict)
 
 
 def detect_source(source: Path, images: str | None = None, exclude: Path | None = None) -> Source:
@@ -61,6 +68,8 @@ def detect_source(source: Path, images: str | None = None, exclude: Path | None 
         raise CaptureError(
             f"{source} is not a regular file (a pipe, socket or device); give a video file or a folder"
         )
+    if source.suffix.lower() == ".json":
+        return _with_views("transforms", source.parent, transforms.read_transforms(source))
     return Source("video", source, container=_video_container(source))
 
 
@@ -120,13 +129,19 @@ def _detect_folder(root: Path, images: str | None, exclude: Path | None) -> Sour
     except OSError as error:
         raise CaptureError(f"cannot read the folder {root}: {error.strerror}") from error
     folders = {name for name in names if (root / name).is_dir()}
+    if (pair := polycam_folders(root)) is not None:
+        return _with_views("polycam", root, read_polycam(root, *pair))
+    # A COLMAP model knows more: it has points.
+    if transforms.FILE_NAME in names and images is None and _colmap_model(root) is None:
+        return _with_views("transforms", root, transforms.read_transforms(root / transforms.FILE_NAME))
     image_folder = _image_folder(root, folders, images)
     if image_folder is None:
         ignored: list[tuple[str, str]] = []
         photos, warnings = _list_photos(root, exclude, ignored)
         if not photos:
             raise CaptureError(_nothing_found(root, names, ignored))
-        return Source("images", root, photos=photos, ignored=ignored, warnings=warnings)
+        masks = _masks(root / MASK_FOLDER, photos)
+        return Source("images", root, photos=photos, ignored=ignored, warnings=warnings, masks=masks)
 
     ignored, warnings = [], []
     photos, more = _list_photos(root / image_folder, exclude, ignored)
@@ -167,8 +182,30 @@ def _detect_folder(root: Path, images: str | None, exclude: Path | None) -> Sour
     return Source(
         kind, root, photos=photos, tests=tests, sharp=sharp, given_model=model, poses_bounds=poses_bounds,
         llff_names=sorted(all_names), truth=truth if kind == "twins" and truth.is_file() else None,
-        ignored=ignored, warnings=warnings,
+        ignored=ignored, warnings=warnings, masks=_masks(root / MASK_FOLDER, photos),
     )  # fmt: skip
+
+
+def _with_views(kind: Kind, root: Path, found: transforms.Transforms) -> Source:
+    """Photos, lenses and poses of a file; photos in natural order."""
+    photos = dict(sorted(found.photos.items(), key=lambda item: natural_key(item[0])))
+    lost = [f"{len(found.left_out)} frames are left out: {n[:80]}: {r}" for n, r in found.left_out[:1]]
+    return Source(
+        kind, root, photos=photos, ignored=list(found.left_out), warnings=lost,
+        views=found.views, masks=_masks(root / MASK_FOLDER, photos) | found.masks,
+    )  # fmt: skip
+
+
+def _masks(folder: Path, photos: dict[str, Path]) -> dict[str, Path]:
+    """Masks by COLMAP's rule, masks/<name of the photo>.png, or with the photo's stem: masks/<stem>.png."""
+    found = {}
+    for name in photos if folder.is_dir() else ():
+        bare = name.removeprefix("images/")
+        for candidate in (f"{bare}.png", f"{_stem(bare)}.png"):
+            if (folder / candidate).is_file():
+                found[name] = folder / candidate
+                break
+    return found
 
 
 def _image_folder(root: Path, folders: set[str], wanted: str | None) -> str | None:
@@ -219,7 +256,9 @@ def _list_photos(
     """
     top = _scan(folder, _names(folder), ignored)
     if top:
-        deeper = sum(1 for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        deeper = sum(
+            1 for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name != MASK_FOLDER
+        )
         notes = (
             [f"{folder.name}: {deeper} subfolders are not searched, the folder holds images itself"]
             if deeper
@@ -234,7 +273,8 @@ def _list_photos(
         depth = len(here.relative_to(folder).parts)
         folders[:] = sorted(
             d for d in folders
-            if not d.startswith((".", "__MACOSX")) and depth < _MAX_DEPTH and (here / d).resolve() != barred
+            if not d.startswith((".", "__MACOSX")) and d != MASK_FOLDER and depth < _MAX_DEPTH
+            and (here / d).resolve() != barred
         )  # fmt: skip
         entries += len(files) + len(folders)
         if entries > _MAX_ENTRIES:
@@ -254,9 +294,7 @@ def _scan(folder: Path, names: list[str], ignored: list[tuple[str, str]]) -> dic
         suffix = path.suffix.lower()
         if path.name.startswith(".") or path.is_dir():
             continue
-        if suffix in _RAW_SUFFIXES:
-            ignored.append((name, "camera raw is not supported; develop it to TIFF or JPEG"))
-        elif suffix in IMAGE_SUFFIXES:
+        if suffix in IMAGE_SUFFIXES or suffix in RAW_SUFFIXES:
             try:
                 regular = stat.S_ISREG(path.stat().st_mode)
             except OSError as error:

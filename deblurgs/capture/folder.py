@@ -14,8 +14,10 @@ from PIL import Image
 from deblurgs.capture import dataset, triage
 from deblurgs.capture.dataset import Capture
 from deblurgs.capture.detect import Source
+from deblurgs.capture.given import views_json
 from deblurgs.capture.image import to_8_bit, write_png
 from deblurgs.capture.llff import read_poses_bounds
+from deblurgs.capture.mask import MaskMismatchError, masked
 from deblurgs.capture.names import FrameNames
 from deblurgs.capture.photo import Photo, UnusablePhoto, decode_photo
 from deblurgs.errors import CaptureError, SfmError
@@ -53,7 +55,9 @@ def store_photos(found: Source, out_dir: Path, max_frames: int, max_pixels: floa
         twins=store.twins, masks=store.masks, source_names=store.sources,
         given_model=store.copy_model(), truth=store.copy_truth(),
     )  # fmt: skip
-    return Capture(**{**vars(capture), "given_poses": store.convert_llff(capture)})
+    return Capture(
+        **{**vars(capture), "given_poses": store.write_views(capture) or store.convert_llff(capture)}
+    )
 
 
 def _choose(candidates: list[_Candidate], max_frames: int, store: "_Store") -> list[_Candidate]:
@@ -87,8 +91,9 @@ class _Store:
 
     def decode(self, path: Path) -> Photo:
         # COLMAP ignores EXIF orientation, so photos of an existing model stay as COLMAP saw them.
-        photo = decode_photo(path, self.max_pixels, apply_orientation=self.found.given_model is None)
-        if photo.orientation != 1 and self.found.given_model is not None:
+        posed = self.found.given_model is not None or bool(self.found.views)
+        photo = decode_photo(path, self.max_pixels, apply_orientation=not posed)
+        if photo.orientation != 1 and posed:
             self.log.warn(
                 "photos carry an EXIF rotation that COLMAP ignores; it is not applied, so that the given model fits"
             )
@@ -155,6 +160,8 @@ class _Store:
         """Second pass: store one photo with its mask and twin. None when the file became unusable meanwhile."""
         try:
             photo = self.decode(path)
+            if split == "train" and source in self.found.masks:
+                photo = self._masked(photo, source)
         except UnusablePhoto as error:
             self.drop(source, str(error))
             self.log.warn(f"{_shown(source)} is left out: {error}")
@@ -172,7 +179,15 @@ class _Store:
             write_png(self.masks[name], photo.mask.astype(np.uint8) * np.uint8(255))
         if split == "train" and source in self.found.sharp:
             self._store_twin(name, self.found.sharp[source], stored.name, (height, width))
-        return Frame(name, stored, width, height, None, score, split)
+        return Frame(name, stored, width, height, None, score, split, photo.exposure_s, photo.camera)
+
+    def _masked(self, photo: Photo, source: str) -> Photo:
+        """The photo with the mask that lies beside it. Raises UnusablePhoto when nothing would be left."""
+        try:
+            return masked(photo, self.found.masks[source], self.max_pixels)
+        except MaskMismatchError as error:
+            self.log.warn(f"the mask of {_shown(source)} is not used: {error}")
+            return photo
 
     def _store_twin(self, name: str, path: Path, stored: str, shape: tuple[int, int]) -> None:
         try:
@@ -214,6 +229,16 @@ class _Store:
         target.parent.mkdir()
         shutil.copyfile(self.found.truth, target)
         return target
+
+    def write_views(self, capture: Capture) -> Path | None:
+        """Lenses and poses of a transforms.json or Polycam folder, by our frame names."""
+        if not self.found.views:
+            return None
+        frames = [*capture.frames, *capture.test_frames]
+        named = {f.name: self.found.views[capture.source_names[f.name]] for f in frames}
+        path = self.out_dir / dataset.GIVEN_POSES_FILE
+        dataset.write_json(path, views_json(named, {f.name: (f.width, f.height) for f in frames}))
+        return path
 
     def convert_llff(self, capture: Capture) -> Path | None:
         """LLFF poses are used only without a COLMAP model, which knows more (distortion, points)."""

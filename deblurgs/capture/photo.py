@@ -14,10 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
+from deblurgs.capture import raw
 from deblurgs.capture.image import Pixels, png_bit_depth
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF", "GIF", "BMP")
 EXIF_ORIENTATION = 0x0112
+EXIF_IFD = 0x8769
+EXIF_EXPOSURE_TIME = 0x829A
+EXIF_FOCAL_LENGTH = 0x920A
+EXIF_MAKER_AND_MODEL = (0x010F, 0x0110)
 TIFF_BITS_PER_SAMPLE = 258
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
@@ -31,13 +36,17 @@ class Photo:
     """pixels: upright sRGB uint8 or uint16 [H,W,3]; mask: bool [H,W], True = opaque, None = no alpha; notes:
     warnings.
 
-    orientation: the EXIF orientation 1..8 found in the file, applied or not.
+    orientation: the EXIF orientation 1..8 found in the file; oriented: whether it was applied. exposure_s: how long the
+    shutter was open, as the camera wrote it down. camera: its maker, model and focal length.
     """
 
     pixels: Pixels
     mask: NDArray[np.bool_] | None = None
     orientation: int = 1
     notes: list[str] = field(default_factory=list)
+    exposure_s: float | None = None
+    oriented: bool = True
+    camera: str | None = None
 
 
 def decode_photo(path: Path, max_pixels: float, *, apply_orientation: bool = True) -> Photo:
@@ -53,7 +62,12 @@ def decode_photo(path: Path, max_pixels: float, *, apply_orientation: bool = Tru
             # Pillow warns about odd metadata and truncated tags; the pixels decide, and they are checked
             # below.
             warnings.simplefilter("ignore")
+            if raw.is_raw(path):
+                pixels, exposure_s = raw.develop(path, max_pixels, apply_orientation=apply_orientation)
+                return Photo(pixels, exposure_s=exposure_s)
             return _decode(path, max_pixels, apply_orientation)
+    except raw.RawError as error:
+        raise UnusablePhoto(str(error)) from error
     except UnidentifiedImageError as error:
         raise UnusablePhoto(_unknown(path)) from error
     except (MemoryError, Image.DecompressionBombError) as error:
@@ -99,6 +113,7 @@ def _decode(path: Path, max_pixels: float, apply_orientation: bool) -> Photo:
             notes.append(f"has {pages} frames or pages, only the first is used")
         image.load()
         orientation = int(image.getexif().get(EXIF_ORIENTATION, 1) or 1)
+        exposure_s, camera = exif_exposure(image), exif_camera(image)
         deep = _is_16_bit(path, image)
         pixels, alpha = _deep_pixels(path) if deep else _pixels(image, notes)
     if alpha is not None and not alpha.any():
@@ -107,7 +122,30 @@ def _decode(path: Path, max_pixels: float, apply_orientation: bool) -> Photo:
     if apply_orientation:
         pixels = upright(pixels, orientation)
         mask = None if mask is None else upright(mask, orientation)
-    return Photo(pixels, mask, orientation, notes)  # pyright: ignore[reportArgumentType]
+    return Photo(pixels, mask, orientation, notes, exposure_s, apply_orientation, camera)  # pyright: ignore[reportArgumentType]
+
+
+def exif_exposure(image: Image.Image) -> float | None:
+    """EXIF ExposureTime in seconds (tag 0x829A); None where it is missing or makes no sense."""
+    try:
+        value = float(image.getexif().get_ifd(EXIF_IFD).get(EXIF_EXPOSURE_TIME) or 0.0)
+    except (TypeError, ValueError, ZeroDivisionError, KeyError, SyntaxError, OSError, struct.error):
+        return None
+    return value if 1e-6 < value < 3600.0 else None
+
+
+def exif_camera(image: Image.Image) -> str | None:
+    """Maker, model and focal length from EXIF: photos that differ in them were taken through different lenses."""
+    try:
+        exif = image.getexif()
+        name = " ".join(str(exif.get(tag) or "").strip("\0 ") for tag in EXIF_MAKER_AND_MODEL).strip()
+        focal = float(exif.get_ifd(EXIF_IFD).get(EXIF_FOCAL_LENGTH) or 0.0)
+    except (TypeError, ValueError, ZeroDivisionError, KeyError, SyntaxError, OSError, struct.error):
+        return None
+    if not name:
+        return None
+    text = f"{name} {focal:.1f} mm" if 0 < focal < 1e4 else name
+    return "".join(c for c in text if c.isprintable())[:120]
 
 
 def _open(path: Path) -> Image.Image:
@@ -193,7 +231,9 @@ def _unknown(path: Path) -> str:
     with path.open("rb") as file:
         head = file.read(12)
     if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
-        return "HEIC photo: install pillow-heif (pip install pillow-heif) or export it as JPEG"
+        if "HEIF" in Image.OPEN:
+            return "damaged HEIC photo; copy it again or export it as JPEG"
+        return "HEIC photo: install pillow-heif (pip install deblurgs[phone]) or export it as JPEG"
     return "not an image that can be read (JPEG, PNG, TIFF and WebP are)"
 
 

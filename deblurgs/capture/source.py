@@ -8,6 +8,7 @@ import statistics
 from pathlib import Path
 
 from deblurgs.capture import dataset
+from deblurgs.capture.archive import unpack
 from deblurgs.capture.dataset import Capture, load_capture
 from deblurgs.capture.detect import detect_source
 from deblurgs.capture.folder import store_photos
@@ -23,6 +24,7 @@ BLURRED_BELOW = 0.35
 """Median sharpness below which a whole capture is called blurred."""
 
 _STAGING = ".capture-partial"
+_UNPACKED = ".capture-unpacked"
 _MARKER = ".capture"
 _FOLDERS = ("frames", "test", "sharp", "masks", "truth", "given_sparse")
 _FILES = (dataset.FRAMES_FILE, dataset.TRIAGE_FILE, dataset.GIVEN_POSES_FILE)
@@ -52,6 +54,8 @@ def ingest(
     """
     if max_frames is not None and max_frames < MIN_FRAMES:
         raise UsageError(f"--max-frames {max_frames}: at least {MIN_FRAMES} frames are needed")
+    if source.suffix.lower() == ".zip" and source.is_file():
+        return _ingest_archive(source, out_dir, max_frames, max_pixels, images, log)
     found = detect_source(source, images, exclude=out_dir)
     _check_output(source, out_dir)
     earlier = len(log.warnings)
@@ -76,6 +80,23 @@ def ingest(
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return load_capture(out_dir)
+
+
+def _ingest_archive(
+    source: Path, out_dir: Path, max_frames: int | None, max_pixels: float, images: str | None, log: Log
+) -> Capture:
+    """A zip file is unpacked beside the frames, read as a folder, and its unpacked files are deleted again."""
+    place = out_dir / _UNPACKED
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        # One level further than needed: an archive of the capture's folder holds that folder alone.
+        unpack(source, place / source.stem)
+        folder = place / source.stem
+        while [p.is_dir() for p in folder.iterdir()] == [True] and not (folder / "keyframes").is_dir():
+            folder = next(folder.iterdir())
+        return ingest(folder, out_dir, max_frames=max_frames, max_pixels=max_pixels, images=images, log=log)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _require_frames(capture: Capture, source: Path) -> None:

@@ -12,7 +12,9 @@ Source = Annotated[Path, tyro.conf.Positional]
 
 def default_output(source: Path) -> Path:
     """deblurgs_runs/<name>: beside the caller, never beside the user's footage."""
-    return Path("deblurgs_runs") / (source.resolve().stem or "run")
+    # Every transforms.json has the same name; its folder tells which capture it is.
+    named = source.resolve().parent if source.suffix.lower() == ".json" else source.resolve()
+    return Path("deblurgs_runs") / (named.stem or "run")
 
 
 def require_run_folder(folder: Path) -> Path:
@@ -22,3 +24,9 @@ def require_run_folder(folder: Path) -> Path:
             f"{folder} is not a run folder. `deblurgs run SOURCE` or `deblurgs process SOURCE` makes one."
         )
     return folder
+
+
+def require_interval(seconds: float) -> None:
+    """Raise ValueError, which the command line shows as wrong usage, unless checkpoints may come this often."""
+    if not 0 <= seconds <= 86_400:
+        raise ValueError(f"checkpoint_every must be from 0 to 86400 seconds, not {seconds}")

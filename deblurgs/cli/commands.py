@@ -6,6 +6,7 @@ from deblurgs.cli.demo import Demo
 from deblurgs.cli.doctor import Doctor
 from deblurgs.cli.evaluate import Eval
 from deblurgs.cli.render import Render
+from deblurgs.cli.resume import Resume
 from deblurgs.cli.run import Process, Run, Train
 
 
@@ -21,6 +22,7 @@ COMMANDS: dict[str, type[Command]] = {
     "run": Run,
     "process": Process,
     "train": Train,
+    "resume": Resume,
     "render": Render,
     "eval": Eval,
     "demo": Demo,

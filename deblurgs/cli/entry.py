@@ -72,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         console.print(
-            "interrupted. Finished stages are kept; the same command goes on from there.", markup=False
+            "interrupted. What is finished is kept;  deblurgs resume RUN  or the same command goes on from there.",
+            markup=False,
         )
         return EXIT_INTERRUPTED
     except MemoryError:

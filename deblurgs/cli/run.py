@@ -5,8 +5,8 @@ from pathlib import Path
 
 import tyro
 
-from deblurgs.cli.arguments import Source, default_output, require_run_folder
-from deblurgs.config import PresetName, TrainConfig, preset
+from deblurgs.cli.arguments import Source, default_output, require_interval, require_run_folder
+from deblurgs.config import PresetName, TrainConfig
 from deblurgs.log import Log
 from deblurgs.raster.devices import DeviceName
 from deblurgs.stages.process import ProcessConfig
@@ -17,7 +17,8 @@ class Run:
     """Blurry video or photos in, sharp frames, sharp video and splat file out."""
 
     source: Source
-    """A video, a folder of images, a COLMAP project (images/ + sparse/0) or a Deblur-NeRF folder."""
+    """A video, a folder of images, a COLMAP project (images/ + sparse/0), a transforms.json of nerfstudio or
+    instant-ngp, a Polycam export, a zip file of one of these, or a Deblur-NeRF folder."""
     output: Path | None = None
     """The run folder; default: deblurgs_runs/<name of the source>."""
     preset: PresetName = "default"
@@ -28,21 +29,34 @@ class Run:
     """Print only warnings and errors."""
     device: DeviceName = "auto"
     """Where to train and render; auto: an NVIDIA GPU where one can be used, else the CPU."""
+    checkpoint_every: float = 45.0
+    """Seconds between two checkpoints of the training."""
     process: tyro.conf.OmitArgPrefixes[ProcessConfig] = field(default_factory=ProcessConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        require_interval(self.checkpoint_every)
 
     def execute(self) -> None:
         from deblurgs.run import RunFolder
         from deblurgs.stages.process import process
         from deblurgs.stages.render import render
-        from deblurgs.stages.train import save_config, train
+        from deblurgs.stages.request import save_request
+        from deblurgs.stages.train import train
 
         log = Log(quiet=self.quiet)
         folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
+            # First of all: a run that is killed can then be resumed from its folder alone.
+            save_request(
+                run, source=self.source, process=self.process, preset_name=self.preset, train=self.train,
+                checkpoint_every=self.checkpoint_every, overwrite=self.overwrite,
+            )  # fmt: skip
             process(run, self.source, self.process, log, overwrite=self.overwrite)
-            save_config(run, self.preset, self.train, preset(self.preset))
-            train(run, self.train, log, overwrite=self.overwrite, device=self.device)
+            train(
+                run, self.train, log, overwrite=self.overwrite, checkpoint_every=self.checkpoint_every,
+                device=self.device,
+            )  # fmt: skip
             render(run, log, overwrite=self.overwrite, device=self.device)
             print(folder)
 
@@ -52,7 +66,8 @@ class Process:
     """Only frames and camera poses: choose frames, find cameras."""
 
     source: Source
-    """A video, a folder of images, a COLMAP project or a Deblur-NeRF folder."""
+    """A video, a folder of images, a COLMAP project, a transforms.json, a Polycam export, a zip file of one of these,
+    or a Deblur-NeRF folder."""
     output: Path | None = None
     """The run folder; default: deblurgs_runs/<name of the source>."""
     overwrite: bool = False
@@ -64,10 +79,12 @@ class Process:
     def execute(self) -> None:
         from deblurgs.run import RunFolder
         from deblurgs.stages.process import process
+        from deblurgs.stages.request import save_request
 
         log = Log(quiet=self.quiet)
         folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
+            save_request(run, source=self.source, process=self.process)
             process(run, self.source, self.process, log, overwrite=self.overwrite)
             print(folder)
 
@@ -86,13 +103,25 @@ class Train:
     """Print only warnings and errors."""
     device: DeviceName = "auto"
     """Where to train; auto: an NVIDIA GPU where one can be used, else the CPU."""
+    checkpoint_every: float = 45.0
+    """Seconds between two checkpoints of the training."""
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        require_interval(self.checkpoint_every)
 
     def execute(self) -> None:
         from deblurgs.run import RunFolder
-        from deblurgs.stages.train import save_config, train
+        from deblurgs.stages.request import save_request
+        from deblurgs.stages.train import train
 
         log = Log(quiet=self.quiet)
         with RunFolder(require_run_folder(self.run), log=log) as run:
-            save_config(run, self.preset, self.train, preset(self.preset))
-            train(run, self.train, log, overwrite=self.overwrite, device=self.device)
+            save_request(
+                run, preset_name=self.preset, train=self.train, checkpoint_every=self.checkpoint_every,
+                overwrite=self.overwrite,
+            )  # fmt: skip
+            train(
+                run, self.train, log, overwrite=self.overwrite, checkpoint_every=self.checkpoint_every,
+                device=self.device,
+            )  # fmt: skip

@@ -39,8 +39,8 @@ class PairStats:
 
 
 def extract(database: Path, image_dir: Path, frames: Sequence[FrameFile], settings: Settings) -> None:
-    """SIFT features of all frames, none on masked pixels; frames of equal size share one camera with unknown focal
-    length."""
+    """SIFT features of all frames, none on masked pixels; frames of equal size and equal device share one camera
+    with unknown focal length."""
     options = pycolmap.FeatureExtractionOptions()
     options.num_threads = os.cpu_count() or 1
     options.max_image_size = settings.max_image_size
@@ -53,8 +53,8 @@ def extract(database: Path, image_dir: Path, frames: Sequence[FrameFile], settin
         reader.mask_path = mask_folder(image_dir)
     with pycolmap.Database.open(database) as db:
         known = {i.name for i in db.read_all_images()}
-    for size in dict.fromkeys((f.width, f.height) for f in frames):
-        names = [f.staged for f in frames if (f.width, f.height) == size]
+    for lens_ in dict.fromkeys((f.width, f.height, f.camera) for f in frames):
+        names = [f.staged for f in frames if (f.width, f.height, f.camera) == lens_]
         # Extraction alone numbers the images in the order in which its threads finish, and mapping depends on the
         # numbers: entering the images first makes runs repeatable.
         fresh = [n for n in names if n not in known]
@@ -514,14 +514,21 @@ def without_images(model: pycolmap.Reconstruction, names: Sequence[str]) -> pyco
     return result
 
 
+def num_parameters(model: str) -> int:
+    """How many parameters a camera model of COLMAP has. Raises ValueError for an unknown one."""
+    if model not in pycolmap.CameraModelId.__members__ or model == "INVALID":
+        raise ValueError(f"unknown camera model {model!r}")
+    return len(pycolmap.Camera.create_from_model_name(1, model, 1.0, 10, 10).params)
+
+
 def triangulate(
     database: Path,
     image_dir: Path,
     output: Path,
     views: Mapping[str, tuple[Lens, NDArray[np.float64]]],
 ) -> pycolmap.Reconstruction:
-    """Points for images with known lens and camera_from_world [4, 4], by staged name. Poses are not
-    refined."""
+    """Points for images with known lens and camera_from_world [4, 4], by staged name; images that share a camera of the
+    database share their lens. Poses are not refined."""
     model = pycolmap.Reconstruction()
     with pycolmap.Database.open(database) as db:
         images = {i.name: i for i in db.read_all_images() if i.name in views}

@@ -25,10 +25,9 @@ _MIN_EXPLAINED = 0.45
 
 @dataclass(frozen=True)
 class GivenPoses:
-    """A pinhole camera shared by all frames and their camera_from_world [4, 4] (OpenCV axes) by frame
-    name."""
+    """camera_from_world [4, 4] (OpenCV axes) and lens of each frame by its name."""
 
-    lens: colmap.Lens
+    lenses: Mapping[str, colmap.Lens]
     camera_from_world: Mapping[str, NDArray[np.float64]]
 
 
@@ -89,7 +88,8 @@ def absent_images(
 
 
 def read_poses(path: Path) -> GivenPoses:
-    """Read {"width", "height", "fx", "fy", "cx", "cy", "frames": {name: 4x4 camera_from_world}}.
+    """Read {"width", "height", "fx", "fy", "cx", "cy", "frames": {name: 4x4 camera_from_world}}, one pinhole camera for
+    all frames, or {"views": {name: {"model", "width", "height", "params", "camera_from_world"}}}, COLMAP cameras.
 
     Raises SfmError naming the frame with NaN, a wrong shape, or a matrix that is no rotation.
     """
@@ -99,16 +99,23 @@ def read_poses(path: Path) -> GivenPoses:
                 f"The poses file {path} is over {_MAX_JSON_BYTES >> 20} MB: that is not a poses file."
             )
         data = json.loads(path.read_text(encoding="utf-8"))
-        numbers = [float(data[k]) for k in ("width", "height", "fx", "fy", "cx", "cy")]
-        listing: dict[str, Any] = dict(data["frames"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if "views" in data:
+            lenses = {str(name): _lens(view) for name, view in data["views"].items()}
+            listing: dict[str, Any] = {n: v["camera_from_world"] for n, v in data["views"].items()}
+        else:
+            numbers = [float(data[k]) for k in ("width", "height", "fx", "fy", "cx", "cy")]
+            listing = dict(data["frames"])
+            shared = colmap.Lens("PINHOLE", int(numbers[0]), int(numbers[1]), tuple(numbers[2:]))
+            lenses = {str(name): shared for name in listing}
+    except (OSError, AttributeError, OverflowError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SfmError(
             f"The poses file {path} cannot be read ({type(error).__name__}: {error}). It needs width, "
-            "height, fx, fy, cx, cy and frames."
+            "height, fx, fy, cx, cy and frames, or views."
         ) from error
-    if not (np.isfinite(numbers).all() and min(numbers[:4]) > 0):
-        raise SfmError(f"The poses file {path} has an impossible camera: {numbers}.")
-    width, height, *params = numbers
+    for lens in {id(lens): lens for lens in lenses.values()}.values():
+        numbers = [lens.width, lens.height, *lens.params]
+        if not (np.isfinite(numbers).all() and min(lens.width, lens.height, lens.params[0]) > 0):
+            raise SfmError(f"The poses file {path} has an impossible camera: {numbers}.")
     poses = {}
     for name, rows in listing.items():
         try:
@@ -128,7 +135,18 @@ def read_poses(path: Path) -> GivenPoses:
         u, _, vt = np.linalg.svd(rotation)
         matrix[:3, :3] = u @ vt
         poses[str(name)] = matrix
-    return GivenPoses(colmap.Lens("PINHOLE", int(width), int(height), tuple(params)), poses)
+    return GivenPoses(lenses, poses)
+
+
+def _lens(view: dict[str, Any]) -> colmap.Lens:
+    """Raises ValueError for an unknown camera model or a wrong number of parameters."""
+    lens = colmap.Lens(
+        str(view["model"]), int(view["width"]), int(view["height"]), tuple(float(p) for p in view["params"])
+    )
+    wanted = colmap.num_parameters(lens.model)
+    if len(lens.params) != wanted:
+        raise ValueError(f"a {lens.model} camera has {wanted} parameters, not {len(lens.params)}")
+    return lens
 
 
 def triangulate(
@@ -144,6 +162,10 @@ def triangulate(
     Raises SfmError when no settings give points: the poses then do not belong to the images.
     """
     images = folder / "stage"
+    # Frames with a lens of their own count as those of another camera.
+    lenses = [fit_lens(poses.lenses[f.name], f) for f in frames]
+    numbers = {lens: i for i, lens in enumerate(dict.fromkeys(lenses))}
+    frames = [replace(f, camera=f"lens {numbers[n]}") for f, n in zip(frames, lenses, strict=True)]
     stage_images(frames, images)
     tried = []
     for number, rung in enumerate(RUNGS[:2], start=1):
@@ -155,7 +177,10 @@ def triangulate(
             database,
             images,
             folder / f"given{number}" / "model",
-            {f.staged: (fit_lens(poses.lens, f), poses.camera_from_world[f.name]) for f in frames},
+            {
+                f.staged: (lens, poses.camera_from_world[f.name])
+                for f, lens in zip(frames, lenses, strict=True)
+            },
         )
         used = model.compute_num_observations() / max(colmap.matched_keypoints(database), 1)
         entry = {
@@ -190,7 +215,9 @@ def views(source: Path, frames: Sequence[FrameFile]) -> tuple[list[View], list[t
         return found, failed
     poses = read_poses(source)
     found = [
-        (f, poses.camera_from_world[f.name], poses.lens) for f in frames if f.name in poses.camera_from_world
+        (f, poses.camera_from_world[f.name], poses.lenses[f.name])
+        for f in frames
+        if f.name in poses.camera_from_world
     ]
     failed = [(f.name, f"no pose in {source.name}") for f in frames if f.name not in poses.camera_from_world]
     return found, failed

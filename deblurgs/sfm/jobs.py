@@ -273,6 +273,7 @@ def _frames(listing: Sequence[dict[str, Any]]) -> list[FrameFile]:
             f["height"],
             f.get("time_s"),
             Path(f["mask"]) if f.get("mask") else None,
+            f.get("camera"),
         )
         for f in listing
     ]

@@ -227,6 +227,7 @@ def _listing(
             "height": f.height,
             "time_s": f.time_s,
             "mask": str(masks[f.name].resolve()) if f.name in masks else None,
+            "camera": f.camera,
         }
         for i, f in enumerate(frames)
     ]

@@ -32,6 +32,7 @@ def training_set(
     )
 
     times_s = {frame.name: frame.time_s for frame in capture.frames}
+    exposures = {frame.name: frame.exposure_s for frame in capture.frames}
     cameras = [training_camera(c, config) if config else c for c in model.cameras]
     images, masks = [], []
     for name, path, camera in zip(model.names, model.image_paths, cameras, strict=True):
@@ -52,6 +53,7 @@ def training_set(
         scene_from_sfm=similarity,
         times_s=[times_s.get(name) for name in model.names],
         masks=masks,
+        exposures_s=[exposures.get(name) for name in model.names],
     )
 
 

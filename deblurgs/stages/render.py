@@ -10,6 +10,7 @@ from deblurgs.raster.devices import DeviceName, resolve
 from deblurgs.run import RunFolder
 from deblurgs.stages.data import frame_mask
 from deblurgs.stages.export import write_scene
+from deblurgs.stages.finished_frames import FinishedFrames
 from deblurgs.stages.train import scene_path
 
 if TYPE_CHECKING:
@@ -34,7 +35,15 @@ def render(run: RunFolder, log: Log, *, overwrite: bool = False, device: DeviceN
 
     def pictures() -> None:
         scene, names, _ = load_scene(source, resolve(device))
-        _write_frames(run, scene, names, load_model(run.sfm), load_capture(run.path), log)
+        # A rendering that was killed goes on with the frames that are missing.
+        run.renders.mkdir(exist_ok=True)
+        finished = FinishedFrames(run.renders / "finished.jsonl", [source, run.sfm / "model.npz"])
+        whole = False
+        try:
+            _write_frames(run, scene, names, load_model(run.sfm), load_capture(run.path), finished, log)
+            whole = True
+        finally:
+            finished.close(finished=whole)
 
     outputs = [run.sharp, run.renders / "compare.jpg", run.trust_json]
     run.stage("render", {}, pictures, outputs=outputs, overwrite=overwrite)
@@ -55,6 +64,7 @@ def _write_frames(
     names: list[str],
     model: "SparseModel",
     capture: "Capture",
+    finished: FinishedFrames,
     log: Log,
 ) -> None:
     from deblurgs.capture.image import read_rgb, write_png
@@ -64,21 +74,25 @@ def _write_frames(
 
     for folder in (run.sharp, run.reblur):
         folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("*.png"):  # of an earlier run with other frames
+        for old in folder.glob("*.png") if not finished.done else ():  # of an earlier run with other frames
             old.unlink()
     (run.renders / "sharp.mp4").unlink(missing_ok=True)
     stems = unique_stems(names)
     views, lengths = scene.num_views(model.cameras), scene.path_lengths_px(model.cameras)
     with log.progress("render", len(names)) as ticker:
         for f, camera in enumerate(model.cameras):
+            ours = (run.sharp / f"{stems[f]}.png", run.reblur / f"{stems[f]}.png")
+            if names[f] in finished.done and all(path.is_file() for path in ours):
+                _warn_if_unexplained(finished.done[names[f]], names[f], lengths[f], log)
+                continue
             observed = as_tensor(read_rgb(Path(model.image_paths[f])))
             reblur = reblurred_frame(scene, f, camera, views[f])
             mask = frame_mask(model, names[f])
             restored = restored_frame(scene, f, camera, observed, reblur, views[f], mask)
-            if not restored.explained and lengths[f] > STILL_PX:
-                log.warn(f"{names[f]}: no path explains its blur, so it is handed back as it came")
-            write_png(run.sharp / f"{stems[f]}.png", restored.image.numpy())
-            write_png(run.reblur / f"{stems[f]}.png", reblur.numpy())
+            _warn_if_unexplained(restored.explained, names[f], lengths[f], log)
+            for path, picture in zip(ours, (restored.image, reblur), strict=True):
+                write_png(path, picture.numpy())
+            finished.add(names[f], restored.explained)
             ticker.update(f + 1)
     rows = [(names[f], Path(model.image_paths[f]), run.sharp / f"{stems[f]}.png") for f in range(len(names))]
     compare_sheet(run.renders / "compare.jpg", rows)
@@ -88,6 +102,11 @@ def _write_frames(
     if capture.kind == "video":
         times = {frame.name: frame.time_s for frame in capture.frames}
         _write_video(run, stems, [times.get(name) for name in names], capture.fps or 30.0, log)
+
+
+def _warn_if_unexplained(explained: bool, name: str, length_px: float, log: Log) -> None:
+    if not explained and length_px > STILL_PX:
+        log.warn(f"{name}: no path explains its blur, so it is handed back as it came")
 
 
 def _self_check(

@@ -1,113 +1,161 @@
 """Frames and poses -> Gaussians and trajectories: the stage `train`."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deblurgs.config import TrainConfig, to_dict
-from deblurgs.errors import DeblurgsError
+from deblurgs.config import TrainConfig
+from deblurgs.errors import DivergedError, UsageError
+from deblurgs.files import plain_json
 from deblurgs.log import Log
 from deblurgs.raster.devices import DeviceName, resolve
-from deblurgs.run import RunFolder, StageStatus
+from deblurgs.run import RunFolder, StageStatus, changed_fields
 from deblurgs.stages.data import training_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from deblurgs.sfm.model import SparseModel
+    import torch
+
     from deblurgs.train.data import TrainingSet
     from deblurgs.train.loop import TrainedScene
 
 SCENE_FILE = "scene.safetensors"
 PARTIAL_FILE = "interrupted.safetensors"
 """What an interrupted training had reached; the last finished scene stays beside it until a new one is finished."""
+CHECKPOINT_EVERY_S = 45.0
+UNFINISHED = (StageStatus.RUNNING, StageStatus.INTERRUPTED, StageStatus.FAILED)
+"""Of a stage that was begun and not finished. `running` means killed: who asks holds the lock."""
+
+
+def refuse_other_settings(run: RunFolder, config: TrainConfig) -> None:
+    """Raise UsageError with the differences when there are checkpoints of a training with other settings."""
+    entry = run.manifest["stages"].get("train", {})
+    kept = [*(run.checkpoint / "steps").glob("step-*.json"), *run.checkpoint.glob("again/plan.json")]
+    if run.status("train") not in UNFINISHED or not kept:
+        return
+    changes = changed_fields(entry.get("config"), plain_json(config))
+    if changes:
+        raise UsageError(
+            f"the unfinished training in {run.path} was begun with other settings: {'; '.join(changes)}.  "
+            f"deblurgs resume {run.path}  goes on with those;  deblurgs train {run.path} --overwrite  with yours "
+            "trains from the start."
+        )
+
+
+class Passage:
+    """One training of a run folder with its checkpoints and its part of metrics.jsonl."""
+
+    def __init__(
+        self, run: RunFolder, folder: Path, at_size: TrainConfig, log: Log, checkpoint_every: float,
+        place: "torch.device",
+    ) -> None:  # fmt: skip
+        """folder: of the checkpoints. at_size: the settings for data that are at training size. place: where it is
+        computed."""
+        from deblurgs.train.keeper import Checkpoints
+
+        self.run, self.at_size, self.log, self.place = run, at_size, log, place
+        self.checkpoints = Checkpoints(
+            folder, log, interval_s=checkpoint_every, note=lambda: {"metrics_bytes": metrics_bytes(run)}
+        )
+
+    def train(
+        self, data: "TrainingSet", stop: "Callable[[], bool]", *, metrics_before: int = 0
+    ) -> "TrainedScene":
+        """From the last checkpoint, or from the start. metrics_before: bytes of metrics.jsonl that are not ours."""
+        from deblurgs.train.loop import Trainer
+
+        trainer = Trainer(data.to(self.place), self.at_size, self.log, stop=stop, keep=self.checkpoints)
+        note = self.checkpoints.resume(trainer)
+        if note is not None:
+            self.log.info(f"training goes on from step {trainer.step} of {self.at_size.total_steps}")
+        shorten(self.run.metrics_jsonl, metrics_before if note is None else int(note["metrics_bytes"]))
+        with self.run.metrics() as metrics:
+            trainer.report = metrics.write
+            return trainer.train()
 
 
 def train(
-    run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = False, device: DeviceName = "auto"
+    run: RunFolder,
+    config: TrainConfig,
+    log: Log,
+    *,
+    overwrite: bool = False,
+    checkpoint_every: float = CHECKPOINT_EVERY_S,
+    device: DeviceName = "auto",
 ) -> None:
-    """Frames and poses -> Gaussians and trajectories."""
+    """Frames and poses -> Gaussians and trajectories.
+
+    checkpoint_every: seconds between two checkpoints. A training that was killed or interrupted goes on from its last
+    one; it must have the same settings (UsageError lists the differences). overwrite trains from the start.
+    """
     from deblurgs.capture.dataset import load_capture
     from deblurgs.sfm.model import load_model
 
     run.require_done("sfm", "process")
+    begun = run.status("train") in UNFINISHED
+    if not overwrite:
+        refuse_other_settings(run, config)
 
     def work() -> None:
         from deblurgs.interrupt import stop_on_first_interrupt
+        from deblurgs.stages.second_training import SecondTraining
         from deblurgs.train.checkpoint import save_scene
-        from deblurgs.train.loop import train as optimise
         from deblurgs.train.memory import check_memory, estimate_memory
 
         place = resolve(device)
         log.info(f"training on the {'GPU' if place.type == 'cuda' else 'CPU'}")
+        # The data are at training size already: reducing them again would train at a smaller one.
+        at_size = dataclasses.replace(config, downscale=1.0)
+        first = Passage(run, run.checkpoint / "steps", at_size, log, checkpoint_every, place)
+        second = SecondTraining(run, config, log, checkpoint_every, place)
+        partial = run.checkpoint / PARTIAL_FILE
+        if overwrite or not begun:
+            first.checkpoints.clear()
+            second.clear()
+            partial.unlink(missing_ok=True)
         model = load_model(run.sfm)
         check_memory(estimate_memory(model.cameras, config), log)
-        partial = run.checkpoint / PARTIAL_FILE
-        partial.unlink(missing_ok=True)
-        # The data are at training size already: reducing them again would train at a smaller one.
-        data = training_set(model, load_capture(run.path), config)
-        at_size = dataclasses.replace(config, downscale=1.0)
         with stop_on_first_interrupt() as stop:
-            with run.metrics(append=False) as metrics:
-                scene = optimise(data.to(place), at_size, log, metrics.write, stop=stop)
-            if not stop.requested:
+            if second.begun:
+                scene, data = second.resume(stop)
+            else:
+                data = training_set(model, load_capture(run.path), config)
                 try:
-                    scene, data = _with_lost_frames(run, model, scene, data, config, log, stop)
-                except DeblurgsError as error:
-                    log.warn(f"the frames without a pose could not be looked for: {error}")
+                    scene = first.train(data, stop)
+                except DivergedError:
+                    first.checkpoints.clear()  # going on from there would end the same way
+                    raise
+                if not stop.requested:
+                    scene, data = second.train_if_frames_are_found(model, scene, data, stop)
+            run.checkpoint.mkdir(exist_ok=True)
             if stop.requested:
-                run.checkpoint.mkdir(exist_ok=True)
                 save_scene(partial, scene, data.names, data.scene_from_sfm)
                 log.warn(
                     f"training was interrupted after {scene.seconds:.0f} s.  deblurgs render {run.path}  shows what it "
-                    "had reached; the same command trains again from the start."
+                    f"had reached;  deblurgs resume {run.path}  (or the same command again) goes on from there."
                 )
                 raise KeyboardInterrupt
         for line in scene.timing():
             log.info(line)
-        run.checkpoint.mkdir(exist_ok=True)
         save_scene(run.checkpoint / SCENE_FILE, scene, data.names, data.scene_from_sfm)
+        first.checkpoints.clear()
+        second.clear()
+        partial.unlink(missing_ok=True)
 
     run.stage("train", config, work, outputs=[run.checkpoint / SCENE_FILE], overwrite=overwrite)
 
 
-def _with_lost_frames(
-    run: RunFolder,
-    model: "SparseModel",
-    scene: "TrainedScene",
-    data: "TrainingSet",
-    config: TrainConfig,
-    log: Log,
-    stop: "Callable[[], bool]",
-) -> "tuple[TrainedScene, TrainingSet]":
-    """The scene trained once more with the frames that its sharp renders helped to find; as it was if there are none.
+def metrics_bytes(run: RunFolder) -> int:
+    """How long metrics.jsonl is by now."""
+    return run.metrics_jsonl.stat().st_size if run.metrics_jsonl.is_file() else 0
 
-    Whatever ends the second training early, the first scene stays, and the model in the run folder with it.
-    """
-    from deblurgs.capture.dataset import load_capture
-    from deblurgs.sfm.model import save_model
-    from deblurgs.stages.lost_frames import find_lost_frames
-    from deblurgs.train.loop import train as optimise
 
-    extended = find_lost_frames(run, model, scene, data.scene_from_sfm, log)
-    more = len(extended.names) - len(model.names)
-    if more == 0:
-        return scene, data
-    again = None
-    try:
-        if not stop():
-            log.info(f"{more} more frames have a pose now: training again with them")
-            second = training_set(extended, load_capture(run.path), config).to(scene.device)
-            with run.metrics(append=True) as metrics:
-                again = optimise(
-                    second, dataclasses.replace(config, downscale=1.0), log, metrics.write, stop=stop
-                )
-            if not stop():
-                return again, second
-    finally:
-        if again is None or stop():
-            save_model(model, run.sfm)
-    return scene, data
+def shorten(path: Path, size: int) -> None:
+    """Cut a file to at most `size` bytes: what was written after a checkpoint will be written again."""
+    if path.is_file() and path.stat().st_size > size:
+        os.truncate(path, size)
 
 
 def scene_path(run: RunFolder, log: Log) -> Path:
@@ -116,15 +164,8 @@ def scene_path(run: RunFolder, log: Log) -> Path:
     Raises UsageError when there is neither.
     """
     partial = run.checkpoint / PARTIAL_FILE
-    if run.status("train") == StageStatus.INTERRUPTED and partial.is_file():
+    if run.status("train") in UNFINISHED and partial.is_file():
         log.warn("the training was interrupted: this is what it had reached by then")
         return partial
     run.require_done("train", "train")
     return run.checkpoint / SCENE_FILE
-
-
-def save_config(run: RunFolder, preset_name: str, config: TrainConfig, base: TrainConfig) -> None:
-    """config.json: the preset and only what differs from it."""
-    from deblurgs.files import write_json_atomic
-
-    write_json_atomic(run.config_json, {"preset": preset_name, "train": to_dict(config, base)})

@@ -23,6 +23,7 @@ class TrainingSet:
     images: F arrays [H,W,3] float32 encoded sRGB. cameras: one per frame. camera_from_world [F,4,4] float32: SfM.
     points [P,3], colors [P,3] in [0,1]. depths [F]: median depth of the points each frame sees.
     scene_from_sfm: the similarity applied to the SfM model; inverted at export. times_s: when the frames were taken.
+    exposures_s: how long each shutter was open, where it is known.
     masks: per frame None, or [H,W] float32 in {0, 1} of its image's size: 0 where the photo shows nothing.
     Held-out images are never part of it.
     """
@@ -37,6 +38,7 @@ class TrainingSet:
     scene_from_sfm: Similarity
     times_s: list[float | None] | None = None
     masks: list[Tensor | None] | None = None
+    exposures_s: list[float | None] | None = None
 
     @property
     def num_frames(self) -> int:
@@ -159,3 +161,14 @@ def frame_times(data: TrainingSet) -> Tensor:
             "increase evenly. Use another --train.trajectory.kind."
         )
     return times
+
+
+def relative_exposures(data: TrainingSet) -> Tensor:
+    """[F]: how long each shutter was open, relative to the median of those that are known and bounded to a factor of
+    four; 1 where it is not. Under one hand the camera's path during an exposure is about that much longer."""
+    known = [e for e in data.exposures_s or [] if e is not None]
+    if len(known) < 2:
+        return torch.ones(data.num_frames)
+    middle = float(np.median(known))
+    relative = [1.0 if e is None else e / middle for e in data.exposures_s or []]
+    return torch.tensor(relative).clamp(0.25, 4.0)

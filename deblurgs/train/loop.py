@@ -29,6 +29,7 @@ from deblurgs.train.data import (
     frame_times,
     has_times,
     pyramid_level,
+    relative_exposures,
     scaled,
     training_camera,
 )
@@ -38,6 +39,7 @@ from deblurgs.train.losses import photometric_loss
 from deblurgs.train.model import AnyTrajectory, frame_light
 from deblurgs.train.optimizer import FrameAdam, GaussianAdam, exponential, skip_unless
 from deblurgs.train.outcome import LOOK_EVERY, LossRecord, all_finite
+from deblurgs.train.relief import relieve
 from deblurgs.train.sampler import FrameSampler
 
 # Path lengths change slowly; counting virtual views anew this often costs nothing.
@@ -108,6 +110,8 @@ class TrainedScene:
 
 Report = Callable[[dict[str, float]], None]
 Probe = Callable[[Gaussians, AnyTrajectory], float]
+Keep = Callable[["Trainer", bool], None]
+"""Called between two steps; `True` asks for a checkpoint at once, `False` only if it is time for one."""
 
 
 @torch.no_grad()
@@ -154,9 +158,10 @@ class Trainer:
         report: Report | None = None,
         probe: Probe | None = None,
         stop: Callable[[], bool] = lambda: False,
+        keep: Keep | None = None,
     ) -> None:
         self.data, self.config, self.log, self.report, self.probe = data, config, log, report, probe
-        self.stop = stop
+        self.stop, self.keep = stop, keep
         self.held_out_psnr: float | None = None
         self.device = data.points.device
         self.on_host = self.device.type == "cpu"
@@ -185,6 +190,11 @@ class Trainer:
         self.strikes = 0
         self.restores = 0
         self.lr_factor = 1.0
+        self.views: list[int] = []
+        self.losses: list[float] = []  # of the present scale
+        self.most_views = config.trajectory.max_views  # lowered when memory runs out
+        self.relieved = False
+        self.seconds_before = 0.0
 
     def train(self) -> TrainedScene:
         # What torch does here is small; its worker threads cost more in waiting than they save, above all on a busy
@@ -197,15 +207,19 @@ class Trainer:
             torch.set_num_threads(torch_threads)
 
     def _train(self) -> TrainedScene:
-        start = time.perf_counter()
+        start = time.perf_counter() - self.seconds_before
         full = pyramid_level(self.data.images, self.training_cameras, self.data.masks)
         with self.log.progress("train", self.config.total_steps) as ticker:
+            end = 0
             for stage, (factor, steps) in enumerate(zip(self.config.scales, self.config.steps, strict=True)):
-                if self.stop():
+                end += steps
+                if self.step >= end:
+                    continue  # done before the checkpoint that this training goes on from
+                if self._stopped():
                     break
                 cameras = [scaled(c, factor) for c in self.training_cameras]
                 level = pyramid_level(full.images, cameras, full.masks)
-                self._train_level(level, steps, stage, start, ticker.update)
+                self._train_level(level, end, stage, start, ticker.update)
         host = torch.device("cpu")
         return TrainedScene(
             self.gaussians.to(host), self.trajectory.to(host), self.photometry.to(host), self.training_cameras,
@@ -213,10 +227,8 @@ class Trainer:
         )  # fmt: skip
 
     def _train_level(
-        self, level: Pyramid, steps: int, stage: int, start: float, tick: Callable[[int, str], None]
+        self, level: Pyramid, last: int, stage: int, start: float, tick: Callable[[int, str], None]
     ) -> None:
-        last = self.step + steps
-        losses: list[float] = []
         finest = stage == len(self.config.scales) - 1
         blocks = HeldOutBlocks(
             [(c.width, c.height) for c in level.cameras],
@@ -225,25 +237,32 @@ class Trainer:
             level.masks,
             self.device,
         )
-        views = count_views(self.trajectory, level.cameras, self.data.depths, self.config)
+        if self.step == last - self.config.steps[stage]:  # not in the middle of it, after a checkpoint
+            self.losses, self.views = [], self._count_views(level)
+        losses = self.losses
         snapshot = self.snapshot()
-        while self.step < last and not self.stop():
+        while self.step < last and not self._stopped():
             if self.step % VIEWS_EVERY == 0:
-                views = count_views(self.trajectory, level.cameras, self.data.depths, self.config)
+                self.views = self._count_views(level)
             if self.step % 500 == 0:
                 snapshot = self.snapshot()
             frame = self.sampler.next()
-            self.record.add(frame, self._one_step(level, frame, views[frame], blocks.train[frame]))
+            try:
+                loss = self._one_step(level, frame, self.views[frame], blocks.train[frame])
+            except (MemoryError, RuntimeError) as error:
+                relieve(self, level.cameras[frame], self.views[frame], error)
+                continue
+            self.record.add(frame, loss)
             if self.on_host or (self.step + 1) % LOOK_EVERY == 0 or self.step + 1 == last:
-                for seen, loss in self.record.take():
-                    if math.isfinite(loss):
-                        losses.append(loss)
-                        self.sampler.saw(seen, loss)
+                for seen, value in self.record.take():
+                    if math.isfinite(value):
+                        losses.append(value)
+                        self.sampler.saw(seen, value)
                     else:
                         self._strike(snapshot)
             self.step += 1
             if blocks.any and (self.step % PROBE_EVERY == 0 or self.step == last):
-                predict = partial(self._predicted_photo, level, views)
+                predict = partial(self._predicted_photo, level, self.views)
                 self.best.offer(blocks.psnr(predict, level.images), self)
             if self.step % 50 == 0:
                 mean = sum(losses[-self.data.num_frames :]) / max(len(losses[-self.data.num_frames :]), 1)
@@ -256,14 +275,28 @@ class Trainer:
                     latest = self.best.latest
                     self.report({
                         "step": self.step, "stage": stage, "loss": round(mean, 6), "num_gaussians": count,
-                        "mean_views": sum(views) / len(views), "seconds": round(time.perf_counter() - start, 2),
+                        "mean_views": sum(self.views) / len(self.views),
+                        "seconds": round(time.perf_counter() - start, 2),
                         **({} if latest is None else {"held_out_blocks_psnr": round(latest, 3)}),
                     })  # fmt: skip
                 if self.best.stale >= self.config.patience:
                     self.log.info(f"held-out blocks stopped improving at step {self.step}")
                     break
+            if self.keep is not None and self.step < last:
+                self.keep(self, False)
         if blocks.any and self.best.state is not None and self.best.stale > 0:
             self._restore(self.best.state)
+
+    def _stopped(self) -> bool:
+        """Whether somebody asked to stop; what is reached by then is kept."""
+        stopped = self.stop()
+        if stopped and self.keep is not None:
+            self.keep(self, True)
+        return stopped
+
+    def _count_views(self, level: Pyramid) -> list[int]:
+        views = count_views(self.trajectory, level.cameras, self.data.depths, self.config)
+        return [min(v, self.most_views) for v in views]
 
     @torch.no_grad()
     def _predicted_photo(self, level: Pyramid, views: list[int], frame: int) -> Tensor:
@@ -303,14 +336,14 @@ class Trainer:
             good = all_finite(loss, (p.grad for p in self._parameters()))
             value = torch.where(good, value, math.nan)
         elif not self._finite_gradients():
-            self._zero_grad()
+            self.forget_gradients()
             return torch.full_like(value, math.nan)
         means_lr = exponential(c.means_lr, c.means_lr_end, progress) * self.lr_factor
         self.optimizer.set_means_lr(means_lr)
         self.optimizer.step(good)
         if self.step >= c.trajectory.start_step:
             self._step_cameras(frame, progress, good)
-        self._zero_grad()
+        self.forget_gradients()
         self.density.after_step(self.step, statistics, camera, means_lr)
         return value
 
@@ -355,7 +388,8 @@ class Trainer:
         if progress < c.trajectory.straight_until:
             self.trajectory.straighten(frame)
 
-    def _zero_grad(self) -> None:
+    def forget_gradients(self) -> None:
+        """Before a step, and after one that failed."""
         self.optimizer.zero_grad()
         for module in (self.trajectory, self.photometry):
             module.zero_grad(set_to_none=True)
@@ -437,6 +471,8 @@ def make_trajectory(data: TrainingSet, config: TrainConfig, rng: torch.Generator
             poses, t.kind, t.num_knots, start_spread=t.start_spread, generator=rng,
             num_time_pieces=NUM_PIECES if t.sub_frame_times and t.kind != "static" else 0,
         )  # fmt: skip
+        with torch.no_grad():
+            trajectory.knots.mul_(relative_exposures(data).to(poses)[:, None, None])
     with torch.no_grad():
         trajectory.readout.fill_(t.readout or 0.0)
     trajectory.readout.requires_grad_(t.rolling_shutter and t.readout is None)
@@ -475,12 +511,13 @@ def shared_adam(
 
 def train(
     data: TrainingSet, config: TrainConfig, log: Log, report: Report | None = None, probe: Probe | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = lambda: False, keep: Keep | None = None,
 ) -> TrainedScene:  # fmt: skip
     """Optimise the scene; see `Trainer`. Raises DivergedError when numbers stay non-finite.
 
     report receives a line for metrics.jsonl every 50 steps. probe is shown the scene now and then and answers with the
     PSNR of a held-out view, which is displayed and never acted upon. stop is asked before every step; when it says yes
-    the scene is returned as it is then.
+    the scene is returned as it is then. keep is called between two steps and may write a checkpoint; to go on from one,
+    make a `Trainer` and let `Checkpoints.resume` bring it there.
     """
-    return Trainer(data, config, log, report, probe, stop).train()
+    return Trainer(data, config, log, report, probe, stop, keep).train()

@@ -195,7 +195,7 @@ def test_usage_errors_exit_with_two(tmp_path, desk: Path, capfd) -> None:
     assert stopped.value.code == 2
 
 
-def test_interruption_keeps_finished_stages(tmp_path) -> None:
+def test_interruption_keeps_finished_stages(tmp_path, capfd) -> None:
     out = tmp_path / "run"
     command = [
         sys.executable,
@@ -222,8 +222,13 @@ def test_interruption_keeps_finished_stages(tmp_path) -> None:
     assert stages["sfm"]["status"] == "done" and stages["train"]["status"] == "interrupted"
     assert main(["render", str(out), "--quiet"]) == 0, "what the training had reached can be looked at"
     assert len(list((out / "renders" / "sharp").glob("*.png"))) >= 26
-    assert main(["run", str(demo_source()), "--output", str(out), *BRIEF]) == 0
-    assert not (out / "checkpoint" / "interrupted.safetensors").exists()
+    # What was begun with other settings is not thrown away by a slip of the fingers.
+    assert main(["run", str(demo_source()), "--output", str(out), *BRIEF]) == 2
+    said = capfd.readouterr()
+    assert "steps" in said.out + said.err and "deblurgs resume" in said.out + said.err
+    assert main(["train", str(out), "--overwrite", *BRIEF]) == 0
+    assert main(["render", str(out), "--quiet"]) == 0
+    assert sorted(p.name for p in (out / "checkpoint").iterdir()) == ["scene.safetensors"]
     stages = json.loads((out / "manifest.json").read_text())["stages"]
     assert stages["train"]["status"] == "done" and stages["render"]["status"] == "done"
 

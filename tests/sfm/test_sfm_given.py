@@ -178,3 +178,52 @@ def test_photos_in_subfolders_find_their_poses_though_two_cameras_number_alike(
     found = run_sfm(frames, tmp_path / "sfm", given_model=nested, log=log)
     assert found.names == [frames[i].name for i in capture.train] and not found.failed and not log.warnings
     assert rendered.pose_errors(found.camera_from_world, capture.true[capture.train])[0] < 0.5
+
+
+def test_every_view_may_have_its_own_lens(capture: Capture, tmp_path: Path) -> None:
+    """Some photos are the middle of what a longer lens would have seen: equal in size, other in focal length."""
+    frames, views, longer = [], {}, 1.25
+    (tmp_path / "photos").mkdir()
+    for i, (frame, pose) in enumerate(zip(capture.frames, capture.true, strict=True)):
+        path, focal = frame.path, rendered.FOCAL
+        if i % 3 == 1:
+            with Image.open(path) as image:
+                w, h = image.size
+                box = tuple(0.5 * s * (1 + sign / longer) for sign in (-1, 1) for s in (w, h))
+                path, focal = tmp_path / "photos" / f"{i}.png", focal * longer
+                image.resize((w, h), Image.Resampling.BICUBIC, box=box).save(path)
+        frames.append(replace(frame, path=path))
+        params = [focal, focal, rendered.WIDTH / 2, rendered.HEIGHT / 2]
+        views[frame.name] = {
+            "model": "PINHOLE", "width": rendered.WIDTH, "height": rendered.HEIGHT, "params": params,
+            "camera_from_world": pose.tolist(),
+        }  # fmt: skip
+    path = tmp_path / "poses.json"
+    path.write_text(json.dumps({"views": views}))
+    model = run_sfm(frames, tmp_path / "sfm", given_poses=path, log=Log(quiet=True))
+    assert np.allclose(model.camera_from_world, capture.true[capture.train], atol=1e-9)
+    assert [round(c.fx / rendered.FOCAL, 4) for c in model.cameras] == [
+        longer if i % 3 == 1 else 1.0 for i in capture.train
+    ]
+    x, y, z = model.points.T
+    off = np.minimum(np.abs(z - 6), np.abs(y - 1.2))
+    off = np.minimum(off, np.abs((x - 0.9) * 0.6 - (z - 3.5) * 0.8))
+    assert len(off) > 300 and np.quantile(off, 0.9) < 0.1
+    for change in ({"model": "NO_SUCH"}, {"params": [1.0]}, {"params": [float("nan")] * 4}, {"width": -1}):
+        path.write_text(json.dumps({"views": {**views, frames[0].name: views[frames[0].name] | change}}))
+        with pytest.raises(SfmError, match="poses file"):
+            run_sfm(frames, tmp_path / "bad", given_poses=path, log=Log(quiet=True))
+
+
+@pytest.mark.slow
+def test_two_devices_of_one_size_get_a_lens_each(capture: Capture, tmp_path: Path) -> None:
+    frames = [
+        replace(f, camera="Maker Two" if i % 2 else "Maker One", split="train")
+        for i, f in enumerate(capture.frames)
+    ]
+    run_sfm(frames, tmp_path / "sfm", log=Log(quiet=True))
+    written = colmap.read_model(tmp_path / "sfm" / "sparse" / "0")
+    by_name = {image.name: image.camera_id for image in written.images.values()}
+    ones = {by_name[f.name] for f in frames if f.camera == "Maker One"}
+    twos = {by_name[f.name] for f in frames if f.camera == "Maker Two"}
+    assert len(ones) == len(twos) == 1 and ones != twos

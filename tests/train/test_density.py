@@ -108,3 +108,16 @@ def test_frame_adam_counts_the_visits_of_each_frame() -> None:
     knots.grad = torch.full_like(knots, 3.0)
     adam.step(torch.tensor([1]), 1e-2)
     assert torch.allclose(knots[1], torch.full((3, 6), -1e-2), atol=1e-6)
+
+
+def test_a_scene_of_dead_gaussians_stays_as_it_is() -> None:
+    """Nothing could be relocated to and nothing would be left: a later round sees more."""
+    for strategy in (McmcDensity, AnnealedDensity):
+        gaussians, optimizer = scene(20)
+        with torch.no_grad():
+            gaussians.logit_opacities.fill_(-20.0)
+        config = DensityConfig(max_gaussians=20, every=1)
+        density = strategy(config, gaussians, optimizer, 100, torch.Generator().manual_seed(0))
+        before = gaussians.tensors()
+        density.after_step(1, [], CAMERA, 1e-3)
+        assert all(torch.equal(before[n], getattr(gaussians, n)) for n in PARAMETERS)

@@ -1,0 +1,25 @@
+"""deblurgs resume."""
+
+from dataclasses import dataclass
+
+from deblurgs.cli.arguments import Source, require_run_folder
+from deblurgs.log import Log
+
+
+@dataclass
+class Resume:
+    """Go on with a run that was interrupted or killed, or that ran out of disk or memory, with its own settings."""
+
+    run: Source
+    """The run folder."""
+    quiet: bool = False
+    """Print only warnings and errors."""
+
+    def execute(self) -> None:
+        from deblurgs.run import RunFolder
+        from deblurgs.stages.resume import resume
+
+        log = Log(quiet=self.quiet)
+        with RunFolder(require_run_folder(self.run), log=log) as run:
+            resume(run, log)
+            print(self.run)

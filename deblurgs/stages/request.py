@@ -1,0 +1,76 @@
+"""What was asked of a run folder, kept in config.json so that it can be gone on with."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from deblurgs.config import PresetName, TrainConfig, from_dict, preset, to_dict
+from deblurgs.errors import UsageError
+from deblurgs.files import plain_json, read_json, write_json_atomic
+from deblurgs.run import RunFolder
+from deblurgs.stages.process import ProcessConfig
+from deblurgs.stages.train import CHECKPOINT_EVERY_S, refuse_other_settings
+
+
+@dataclass(frozen=True)
+class Request:
+    """source: needed only while frames and cameras are not finished. train: None when only they were asked for."""
+
+    source: Path | None
+    process: ProcessConfig
+    train: TrainConfig | None
+    checkpoint_every: float
+
+
+def save_request(
+    run: RunFolder,
+    *,
+    source: Path | None = None,
+    process: ProcessConfig | None = None,
+    preset_name: PresetName | None = None,
+    train: TrainConfig | None = None,
+    checkpoint_every: float = CHECKPOINT_EVERY_S,
+    overwrite: bool = False,
+) -> None:
+    """Write config.json: the source, the preset and only what differs from the defaults; what is not given stays.
+
+    Raises UsageError, and leaves the file, where an unfinished training was begun with other settings.
+    """
+    if train is not None and not overwrite:
+        refuse_other_settings(run, train)
+    data: dict[str, object] = {}
+    try:
+        before = read_json(run.config_json) if run.config_json.is_file() else {}
+        data = dict(before) if isinstance(before, dict) else {}
+    except (ValueError, OSError):
+        pass  # it is written anew
+    if source is not None:
+        data["source"] = str(source.resolve())
+    if process is not None:
+        data["process"] = to_dict(process, ProcessConfig())
+    if train is not None and preset_name is not None:
+        data |= {
+            "preset": preset_name,
+            "train": to_dict(train, preset(preset_name)),
+            "checkpoint_every": checkpoint_every,
+        }
+    write_json_atomic(run.config_json, plain_json(data))
+
+
+def read_request(run: RunFolder) -> Request:
+    """The counterpart. Raises UsageError when the file is missing or says nothing of use."""
+    path = run.config_json
+    try:
+        data = read_json(path)
+        source, asked = data.get("source"), dict(data.get("process", {}))
+        most = asked.pop("max_frames", None)
+        process = dataclasses.replace(
+            from_dict(ProcessConfig(), asked), max_frames=None if most is None else int(most)
+        )
+        train = from_dict(preset(data["preset"]), data.get("train", {})) if "preset" in data else None
+        every = float(data.get("checkpoint_every", CHECKPOINT_EVERY_S))
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+        raise UsageError(
+            f"{path} does not tell how the run was begun ({error}). Repeat the command it was begun with."
+        ) from error
+    return Request(None if source is None else Path(str(source)), process, train, every)

@@ -1,0 +1,31 @@
+"""A run from where it stopped, with the settings that its folder remembers."""
+
+from deblurgs.errors import UsageError
+from deblurgs.log import Log
+from deblurgs.run import RunFolder, StageStatus
+from deblurgs.stages.process import process
+from deblurgs.stages.render import render
+from deblurgs.stages.request import read_request
+from deblurgs.stages.train import train
+
+
+def resume(run: RunFolder, log: Log) -> None:
+    """All stages that are not done yet: frames, cameras, training, pictures.
+
+    Raises UsageError when the folder does not say what to do, or when its source is needed and not there any more.
+    """
+    request = read_request(run)
+    if any(run.status(stage) != StageStatus.DONE for stage in ("capture", "sfm")):
+        source = request.source
+        if source is None or not source.exists():
+            where = "is not known" if source is None else f"{source} is not there any more"
+            raise UsageError(
+                f"{run.path}: frames or cameras are not finished, and the source {where}. Repeat  deblurgs run SOURCE "
+                f"--output {run.path}  with it."
+            )
+        process(run, source, request.process, log)
+    if request.train is None:
+        log.info("frames and cameras are finished; no training was asked for")
+        return
+    train(run, request.train, log, checkpoint_every=request.checkpoint_every)
+    render(run, log)

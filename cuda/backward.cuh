@@ -1,61 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Backward of the compositing: a warp for each (view, tile), a lane for each Gaussian. The warp takes the tile's entries
-// front to back in buckets of 32; pixels stream through the lanes, one step behind each other, so that each lane meets a
-// pixel right after the Gaussian in front of it. Every lane sums its own Gaussian's gradient in registers and stores it
-// once: no atomics, no reductions, one order of sums. The idea of Gaussian-parallel buckets is that of Mallick et al.,
-// "Taming 3DGS", 2024, sec. 4.4. Two numbers travel with a pixel: its transmittance T and
+// Backward of the compositing: a block of four warps for each (view, tile), a warp for each quarter of 8x8 pixels, a lane
+// for each Gaussian. A warp takes the entries that touched its quarter front to back in buckets of 32; pixels stream
+// through the lanes, one step behind each other, so that each lane meets a pixel right after the Gaussian in front of it.
+// Every lane sums its own Gaussian's gradient in registers; the four warps' sums of an entry are added in order and stored
+// once: no atomics, one order of sums. The idea of Gaussian-parallel buckets is that of Mallick et al., "Taming 3DGS",
+// 2024, sec. 4.4. Two numbers travel with a pixel: its transmittance T and
 //   rest = dL/d(colour) . (what lies behind the Gaussians met so far),
-// which begins as dL/d(colour) . (final colour) and needs no checkpoints, because one warp walks all buckets of a tile
-// and keeps the pixels' state in shared memory.
+// which begins as dL/d(colour) . (final colour) and needs no checkpoints, because one warp walks all buckets of a pixel
+// and keeps its state in shared memory.
 #pragma once
 
 #include "composite.cuh"
 
 namespace deblurgs {
 
-constexpr int kBackwardWarps = 4; // tiles per block, independent of each other
+constexpr int kQuarters = 4, kQuarterSubs = 2, kQuarterPixels = kQuarterSubs * kWarp;
+// Entries per round of a block: about 25 of them touch a quarter, which fills one bucket, and more would cost occupancy.
+constexpr int kBackwardChunk = 64;
 
-struct WarpTile {
+// Sub-tile `i` (0 or 1) of a quarter: the lower one lies two numbers on.
+DEBLURGS_DEVICE int quarter_sub(int quarter, int i) { return (quarter >> 1) * 4 + (quarter & 1) + 2 * i; }
+DEBLURGS_DEVICE u32 quarter_bits(int quarter) { return 5u << quarter_sub(quarter, 0); }
+
+struct BackwardTile {
     float t[kTilePixels], rest[kTilePixels];
     float v[3][kTilePixels]; // dL/d(this view's encoded colour)
-    u32 queue_slots[2 * kWarp], queue_masks[2 * kWarp];
+    u32 slots[kBackwardChunk], masks[kBackwardChunk];
+    u8 queue[kQuarters][kBackwardChunk]; // entries of the chunk that touched a quarter, front to back
+    float sums[kQuarters][kSlotSums][kBackwardChunk];
 };
 
-struct BackwardArguments {
-    const Record* records;
-    const u32* owners;
-    float* sums; // [slots, kSlotSums]
-    i64 slot_base;
-    int left, top;
-};
-
-// The first `count` (1..32) entries of the queue meet all pixels.
-DEBLURGS_DEVICE void walk_bucket(WarpTile& tile, const BackwardArguments& a, int count) {
-    const int lane = lane_index();
+// `count` (1..32) entries of the chunk, the lane's being `entry`, meet the pixels of the warp's quarter.
+DEBLURGS_DEVICE void walk_bucket(BackwardTile& tile, const Record* records, const u32* owners, int entry, int count, int left,
+                                 int top) {
+    const int lane = lane_index(), quarter = warp_index();
     const bool active = lane < count;
-    const u32 slot = active ? tile.queue_slots[lane] : 0u, mask = active ? tile.queue_masks[lane] : 0u;
     Record r{};
-    if (active) r = a.records[a.owners[slot]];
-    // Sub-tiles that any entry of the bucket touched, three bits each, in the order they are walked.
-    u32 order = 0;
-    int num_subs = 0;
-    for (u32 sub = 0; sub < kSubTiles; ++sub)
-        if (__any_sync(kFullMask, (mask >> sub) & 1u)) order |= sub << (3 * num_subs++);
-
+    u32 mask = 0;
+    if (active) {
+        r = records[owners[tile.slots[entry]]];
+        mask = tile.masks[entry];
+    }
     float s0 = 0.0f, sx = 0.0f, sy = 0.0f, sxx = 0.0f, sxy = 0.0f, syy = 0.0f, red = 0.0f, green = 0.0f, blue = 0.0f;
     float t = 0.0f, rest = 0.0f;
-    const int num_pixels = kWarp * num_subs, steps = num_pixels + count - 1;
-    for (int step = 0; step < steps; ++step) {
+    for (int step = 0; step < kQuarterPixels + count - 1; ++step) {
         const float t_in_front = __shfl_up_sync(kFullMask, t, 1), rest_in_front = __shfl_up_sync(kFullMask, rest, 1);
         const int place = step - lane;
-        if (active && place >= 0 && place < num_pixels) {
-            const u32 sub = (order >> (3 * (place / kWarp))) & 7u;
-            const int px = (int)sub * kWarp + place % kWarp;
+        if (active && place >= 0 && place < kQuarterPixels) {
+            const int sub = quarter_sub(quarter, place / kWarp), px = sub * kWarp + place % kWarp;
             t = lane == 0 ? tile.t[px] : t_in_front;
             rest = lane == 0 ? tile.rest[px] : rest_in_front;
             if (((mask >> sub) & 1u) && t >= DEBLURGS_TRANSMITTANCE_STOP) {
-                const float dx = (float)(a.left + pixel_x(px)) + 0.5f - r.x, dy = (float)(a.top + pixel_y(px)) + 0.5f - r.y;
+                const float dx = (float)(left + pixel_x(px)) + 0.5f - r.x, dy = (float)(top + pixel_y(px)) + 0.5f - r.y;
                 const float alpha = pixel_alpha(r.qa, r.qb, r.qc, r.log2_opacity, dx, dy);
                 if (alpha > 0.0f) {
                     const float weight = __fmul_rn(t, alpha);
@@ -84,43 +81,37 @@ DEBLURGS_DEVICE void walk_bucket(WarpTile& tile, const BackwardArguments& a, int
         }
     }
     if (active) {
-        float* out = a.sums + ((i64)slot - a.slot_base) * kSlotSums;
-        out[0] = s0, out[1] = sx, out[2] = sy, out[3] = sxx, out[4] = sxy, out[5] = syy;
-        out[6] = red, out[7] = green, out[8] = blue;
+        float(*out)[kBackwardChunk] = tile.sums[quarter];
+        out[0][entry] = s0, out[1][entry] = sx, out[2][entry] = sy;
+        out[3][entry] = sxx, out[4][entry] = sxy, out[5][entry] = syy;
+        out[6][entry] = red, out[7][entry] = green, out[8][entry] = blue;
     }
-    __syncwarp();
+    __syncwarp(); // the next bucket's first lane reads what this one's last lane wrote
 }
 
 } // namespace deblurgs
 
-// Grid over (views of the group) x tiles, kBackwardWarps of them per block. sums [slots of the group, 9] are written for
-// every entry. background_sums [V, tiles, 3] may be null.
+// Grid (tiles, views of the group). sums [slots of the group, 9] are written for every entry. background_sums [V, tiles, 3]
+// may be null.
 DEBLURGS_KERNEL __launch_bounds__(128)
 deblurgs_raster_backward(const deblurgs::Record* records, const unsigned* owners, const unsigned char* masks,
                          const unsigned* slots, const int* tile_starts, const long long* slot_ends,
                          const deblurgs::ViewPose* poses, const float* finals, const float* image_gradient, float* sums,
-                         float* background_sums, int num_gaussians, int first_view, int num_views, int tiles_x, int tiles,
-                         int width, int height, int flags) {
+                         float* background_sums, int num_gaussians, int first_view, int tiles_x, int tiles, int width,
+                         int height, int flags) {
     using namespace deblurgs;
-    __shared__ WarpTile warp_tiles[kBackwardWarps];
-    const i64 which = (i64)blockIdx.x * kBackwardWarps + warp_index();
-    if (which >= (i64)num_views * tiles) return; // whole warps; warps never wait for each other
-    WarpTile& tile = warp_tiles[warp_index()];
-    const int lane = lane_index();
-    const int view = first_view + (int)(which / tiles), tile_index = (int)(which % tiles);
+    __shared__ BackwardTile tile;
+    __shared__ float background[kQuarters][3];
+    const int lane = lane_index(), quarter = warp_index(), thread = (int)threadIdx.x;
+    const int view = first_view + (int)blockIdx.y, tile_index = (int)blockIdx.x;
     const i64 row = (i64)view * tiles + tile_index;
-    BackwardArguments a;
-    a.records = records;
-    a.owners = owners;
-    a.sums = sums;
-    a.slot_base = first_view > 0 && num_gaussians > 0 ? slot_ends[(i64)first_view * num_gaussians - 1] : 0;
-    a.left = (tile_index % tiles_x) * DEBLURGS_TILE;
-    a.top = (tile_index / tiles_x) * DEBLURGS_TILE;
+    const i64 slot_base = first_view > 0 && num_gaussians > 0 ? slot_ends[(i64)first_view * num_gaussians - 1] : 0;
+    const int left = (tile_index % tiles_x) * DEBLURGS_TILE, top = (tile_index / tiles_x) * DEBLURGS_TILE;
 
     const bool linear = (flags & DEBLURGS_LINEAR_MEAN) != 0;
     const float view_weight = poses[view].weight;
-    for (int px = lane; px < kTilePixels; px += kWarp) {
-        const int column = a.left + pixel_x(px), line = a.top + pixel_y(px);
+    for (int px = thread; px < kTilePixels; px += kQuarters * kWarp) {
+        const int column = left + pixel_x(px), line = top + pixel_y(px);
         const bool inside = column < width && line < height;
         float rest = 0.0f;
         for (int c = 0; c < 3; ++c) {
@@ -136,53 +127,60 @@ deblurgs_raster_backward(const deblurgs::Record* records, const unsigned* owners
         tile.t[px] = inside ? 1.0f : 0.0f;
         tile.rest[px] = rest;
     }
-    __syncwarp();
 
     const int begin = tile_starts[row], end = tile_starts[row + 1];
-    int queued = 0;
-    for (int at = begin; at < end; at += kWarp) {
-        const int i = at + lane;
-        u32 slot = 0, mask = 0;
-        if (i < end) {
-            slot = slots[i];
-            mask = masks[slot];
+    for (int at = begin; at < end; at += kBackwardChunk) {
+        const int count = end - at < kBackwardChunk ? end - at : kBackwardChunk;
+        if (thread < kBackwardChunk) {
+            const u32 slot = thread < count ? slots[at + thread] : 0u;
+            tile.slots[thread] = slot;
+            tile.masks[thread] = thread < count ? masks[slot] : 0u;
         }
-        // Entries that touched nothing hand on zeros and take no lane.
-        const u32 kept = __ballot_sync(kFullMask, mask != 0);
-        if (mask) {
-            const int place = queued + __popc(kept & lanes_below(lane));
-            tile.queue_slots[place] = slot;
-            tile.queue_masks[place] = mask;
-        } else if (i < end) {
-            float* out = sums + ((i64)slot - a.slot_base) * kSlotSums;
-            for (int k = 0; k < kSlotSums; ++k) out[k] = 0.0f;
+        __syncthreads(); // of the first round: the pixels too
+        int queued = 0;
+        for (int first = 0; first < kBackwardChunk; first += kWarp) {
+            const bool touches = (tile.masks[first + lane] & quarter_bits(quarter)) != 0;
+            const u32 who = __ballot_sync(kFullMask, touches);
+            if (touches) tile.queue[quarter][queued + __popc(who & lanes_below(lane))] = (u8)(first + lane);
+            queued += __popc(who);
         }
-        queued += __popc(kept);
         __syncwarp();
-        if (queued >= kWarp) {
-            walk_bucket(tile, a, kWarp);
-            queued -= kWarp;
-            const bool moves = lane < queued;
-            const u32 moved_slot = moves ? tile.queue_slots[kWarp + lane] : 0u;
-            const u32 moved_mask = moves ? tile.queue_masks[kWarp + lane] : 0u;
-            __syncwarp();
-            if (moves) {
-                tile.queue_slots[lane] = moved_slot;
-                tile.queue_masks[lane] = moved_mask;
-            }
-            __syncwarp();
+        for (int first = 0; first < queued; first += kWarp) {
+            const int bucket = queued - first < kWarp ? queued - first : kWarp;
+            const int entry = lane < bucket ? tile.queue[quarter][first + lane] : 0;
+            walk_bucket(tile, records, owners, entry, bucket, left, top);
         }
+        __syncthreads();
+        if (thread < count) {
+            const u32 mask = tile.masks[thread];
+            float* out = sums + ((i64)tile.slots[thread] - slot_base) * kSlotSums;
+#pragma unroll
+            for (int k = 0; k < kSlotSums; ++k) {
+                float total = 0.0f;
+#pragma unroll
+                for (int q = 0; q < kQuarters; ++q)
+                    if (mask & quarter_bits(q)) total += tile.sums[q][k][thread];
+                out[k] = total;
+            }
+        }
+        __syncthreads(); // the next round writes what this one read
     }
-    if (queued > 0) walk_bucket(tile, a, queued);
 
     if (background_sums) {
+        __syncthreads(); // without entries, nobody has waited for the pixels yet
         float total[3] = {0.0f, 0.0f, 0.0f};
-        for (int px = lane; px < kTilePixels; px += kWarp)
+        for (int i = 0; i < kQuarterSubs; ++i) {
+            const int px = quarter_sub(quarter, i) * kWarp + lane;
             for (int c = 0; c < 3; ++c) total[c] = fmaf(tile.t[px], tile.v[c][px], total[c]);
+        }
         for (int c = 0; c < 3; ++c) {
             const float sum = warp_sum(total[c]);
-            if (lane == 0) background_sums[3 * row + c] = sum;
+            if (lane == 0) background[quarter][c] = sum;
         }
+        __syncthreads();
+        if (thread < 3)
+            background_sums[3 * row + thread] =
+                (background[0][thread] + background[1][thread]) + (background[2][thread] + background[3][thread]);
     }
 }
 

@@ -15,7 +15,6 @@ from deblurgs.scene.camera import Camera
 
 _TILE = 16
 _RECORD_WORDS, _POSE_WORDS, _SLOT_SUMS, _POSE_SUMS = 12, 16, 9, 15
-_BACKWARD_WARPS = 4
 # Blocks of the compositing that keep a large GPU busy; below, the views are shared out among blocks too.
 _BUSY_BLOCKS = 2048
 # Sums of the backward pass held at once; beyond, views are taken in groups.
@@ -245,13 +244,12 @@ def _raster_backward(
     sums = torch.empty(entries, _SLOT_SUMS, dtype=torch.float32, device=launcher.device)
     for first in range(0, e.num_views, per_group):
         views = min(per_group, e.num_views - first)
-        run(
-            launcher, "deblurgs_raster_backward", views * e.tiles * 32, _BACKWARD_WARPS * 32,
+        launcher.launch("deblurgs_raster_backward", (e.tiles, views, 1), (128, 1, 1), (
             k["records"], k["owners"], k["masks"], k["slots"], k["tile_starts"], k["slot_ends"], k["poses"],
             k["finals"], image_gradient, sums, background_sums, np.int32(e.num_gaussians), np.int32(first),
-            np.int32(views), np.int32(e.tiles_x), np.int32(e.tiles), np.int32(e.camera.width),
-            np.int32(e.camera.height), np.int32(e.flags),
-        )  # fmt: skip
+            np.int32(e.tiles_x), np.int32(e.tiles), np.int32(e.camera.width), np.int32(e.camera.height),
+            np.int32(e.flags),
+        ))  # fmt: skip
         run(
             launcher, "deblurgs_collect", views * e.num_gaussians, 128,
             k["records"], k["counts"], k["slot_ends"], k["num_entries"], sums, np.int64(first * e.num_gaussians),

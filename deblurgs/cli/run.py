@@ -8,7 +8,7 @@ import tyro
 from deblurgs.cli.arguments import Source, default_output, require_run_folder
 from deblurgs.config import PresetName, TrainConfig, preset
 from deblurgs.log import Log
-from deblurgs.raster.devices import DeviceName
+from deblurgs.raster.devices import DeviceName, require
 from deblurgs.stages.process import ProcessConfig
 
 
@@ -37,6 +37,7 @@ class Run:
         from deblurgs.stages.render import render
         from deblurgs.stages.train import save_config, train
 
+        require(self.device)
         log = Log(quiet=self.quiet)
         folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
@@ -92,6 +93,7 @@ class Train:
         from deblurgs.run import RunFolder
         from deblurgs.stages.train import save_config, train
 
+        require(self.device)
         log = Log(quiet=self.quiet)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             save_config(run, self.preset, self.train, preset(self.preset))

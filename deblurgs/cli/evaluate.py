@@ -8,7 +8,7 @@ from deblurgs.cli.arguments import Source
 from deblurgs.config import PresetName, TrainConfig
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
-from deblurgs.raster.devices import DeviceName
+from deblurgs.raster.devices import DeviceName, require
 
 MethodName = Literal["plain", "deblurgs", "oracle"]
 
@@ -45,6 +45,7 @@ class Eval:
         from deblurgs.run import RunFolder
         from deblurgs.stages.evaluate import evaluate
 
+        require(self.device)
         log = Log(quiet=self.quiet)
         known = get_args(MethodName)
         asked = [m.strip() for m in self.methods.split(",") if m.strip()]

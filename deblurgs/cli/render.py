@@ -6,7 +6,7 @@ from typing import Literal
 from deblurgs.cli.arguments import Source, require_run_folder
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
-from deblurgs.raster.devices import DeviceName
+from deblurgs.raster.devices import DeviceName, require
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Render:
 
         if not (0 < self.seconds <= 3600 and 0 < self.fps <= 240 and 0 < self.smoothing <= 1e3):
             raise UsageError("--seconds (up to 3600), --fps (up to 240) and --smoothing must be above 0")
+        require(self.device)
         log = Log(quiet=self.quiet)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             if self.path == "frames":

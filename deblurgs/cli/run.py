@@ -8,7 +8,7 @@ import tyro
 from deblurgs.cli.arguments import Source, default_output, require_interval, require_run_folder
 from deblurgs.config import PresetName, TrainConfig
 from deblurgs.log import Log
-from deblurgs.raster.devices import DeviceName
+from deblurgs.raster.devices import DeviceName, require
 from deblurgs.stages.process import ProcessConfig
 
 
@@ -44,6 +44,7 @@ class Run:
         from deblurgs.stages.request import save_request
         from deblurgs.stages.train import train
 
+        require(self.device)
         log = Log(quiet=self.quiet)
         folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
@@ -115,6 +116,7 @@ class Train:
         from deblurgs.stages.request import save_request
         from deblurgs.stages.train import train
 
+        require(self.device)
         log = Log(quiet=self.quiet)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             save_request(

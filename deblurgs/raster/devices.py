@@ -32,6 +32,12 @@ def resolve(name: DeviceName) -> "torch.device":
     return torch.device("cpu")
 
 
+def require(name: DeviceName) -> None:
+    """Refuse "cuda" where it cannot be had before any work is begun; costs nothing for the other names."""
+    if name == "cuda":
+        resolve(name)
+
+
 def why_no_gpu() -> str | None:
     """None when rendering and training can run on a GPU here, else the reason, as part of a sentence."""
     reason = why_no_cuda()

@@ -18,6 +18,9 @@ def test_without_cuda_auto_is_the_cpu_and_cuda_is_refused() -> None:
     assert devices.resolve("auto") == devices.resolve("cpu") == torch.device("cpu")
     with pytest.raises(UsageError, match=r"--device cuda cannot be had: this torch .* build without CUDA"):
         devices.resolve("cuda")
+    devices.require("auto")
+    with pytest.raises(UsageError, match="--device cuda cannot be had"):
+        devices.require("cuda")
     for name in ("cuda", "gsplat"):
         with pytest.raises(UsageError, match=f"The {name} rasterizer cannot be used"):
             backend.choose(name, torch.zeros(1, 3))

@@ -3,6 +3,7 @@
 Everything that needs pycolmap happens in a child process (process.py, worker.py).
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +65,7 @@ def run_sfm(
     folders, whose models contain the test images). With `given_poses` (JSON: width, height, fx, fy, cx, cy in px,
     frames: {name: 4x4 camera_from_world}) points are triangulated with these poses fixed.
     max_image_size: longer side in pixels at which features are found. budget_s: after so many seconds no further
-    settings are tried; timeout_s: the child is killed. memory_limit_mb: address space limit of the child. masks: frame
+    settings are tried; timeout_s: the search is killed; both count over all child processes together. memory_limit_mb: address space limit of the child. masks: frame
     name -> 8-bit image, 0 where the photo is transparent; no feature is looked for there. restore: makes the copies in
     which features are looked for when the frames themselves give too few; training sees only the frames.
 
@@ -92,11 +93,16 @@ def run_sfm(
     }
     if given is not None:
         request["given"] = str(given.resolve())
+    begun = time.monotonic()
     result = run_child(job, request, work_dir, log=log, timeout_s=timeout_s)
     if result.get("needs_restored"):
         log.info("SfM: restoring copies of the frames to find features in")
         staged = [str(f["staged"]) for f in request["frames"]]
         request["restored"] = write_restored(train, staged, work_dir / "work" / "restored", restore)
+        # One budget and one time limit for the whole search, however many processes it takes.
+        spent = time.monotonic() - begun
+        request["spent_s"] = spent
+        timeout_s = None if timeout_s is None else max(timeout_s - spent, 0.0)
         run_child(job, request, work_dir, log=log, timeout_s=timeout_s)
     return load_model(work_dir)
 

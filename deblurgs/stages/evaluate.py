@@ -37,11 +37,14 @@ def evaluate(
     from deblurgs.evaluate.scenes import evaluation_scene
     from deblurgs.files import write_json_atomic
     from deblurgs.sfm.model import load_model
+    from deblurgs.train.memory import check_memory, estimate_memory
 
     process(
         run, source, ProcessConfig(own_sfm=sfm == "blurry-only"), log, overwrite=overwrite, true_poses=sfm == "given"
     )  # fmt: skip
     capture, model = load_capture(run.path), load_model(run.sfm)
+    # Refused before hours of work rather than in their middle. The full-size photos stay: they are compared with.
+    check_memory(estimate_memory(model.cameras, config, keep_full_size=True), log)
     given = None if sfm == "blurry-only" else capture.given_model or capture.given_poses
     if sfm == "given" and given is None and capture.truth is not None:
         given = run.path / TRUE_POSES_FILE

@@ -39,7 +39,12 @@ def shake_kernel(extent_px: float, rng: np.random.Generator) -> tuple[NDArray[np
     knots = np.cumsum(rng.normal(size=(4, 2)) * (1.0, rng.uniform(0.05, 0.7)), axis=0)
     knots[:, 0] += np.linspace(0.0, rng.uniform(0.0, 4.0), 4)
     u = np.linspace(0.0, 1.0, 400)[:, None]
-    path = (1 - u) ** 3 * knots[0] + 3 * u * (1 - u) ** 2 * knots[1] + 3 * u**2 * (1 - u) * knots[2] + u**3 * knots[3]
+    path = (
+        (1 - u) ** 3 * knots[0]
+        + 3 * u * (1 - u) ** 2 * knots[1]
+        + 3 * u**2 * (1 - u) * knots[2]
+        + u**3 * knots[3]
+    )
     path -= path.mean(0)
     main = np.linalg.svd(path, full_matrices=False)[2][0]
     path *= extent_px / max(np.ptp(path @ main), 1e-9)
@@ -105,7 +110,9 @@ def make_sample(linear: NDArray[np.float32], kind: int, rng: np.random.Generator
     else:
         extent = float(rng.uniform(0.0, SHARP_BELOW_PX))
         if extent > 0.5:
-            image = convolve(linear, disk_kernel(extent) if rng.random() < 0.5 else shake_kernel(extent, rng)[0])
+            image = convolve(
+                linear, disk_kernel(extent) if rng.random() < 0.5 else shake_kernel(extent, rng)[0]
+            )
         blurred = np.full_like(linear, extent)
         if rng.random() < 0.2:  # A subject in focus before a soft background is a sharp photograph.
             share = _blob(linear.shape, rng)

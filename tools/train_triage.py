@@ -47,8 +47,6 @@ class Samples:
     rows: NDArray[np.float32]
     kinds: NDArray[np.int64]
     extents: NDArray[np.float64]
-    angles: NDArray[np.float64]
-    fitted: NDArray[np.float64]
     photos: NDArray[np.int64]
     patches: NDArray[np.float32]
     patch_blurred: NDArray[np.int64]
@@ -72,9 +70,7 @@ def make_samples(folder: Path, seed: int, plan: tuple[int, ...] = PLAN) -> Sampl
                 continue  # Too little that is in focus to call the picture sharp or blurred.
             sample = make_sample(linear, kind, rng)
             found, fit = patch_features(sample.grey), fit_blur(sample.grey)
-            table.append(
-                (picture_inputs(found, fit.numbers()), kind, sample.extent_px, sample.angle_deg, fit.angle_deg, number)
-            )
+            table.append((picture_inputs(found, fit.numbers()), kind, sample.extent_px, number))
             low, high = _patch_range(sample.blurred, found.values.shape[:2])
             known = focus & found.textured & ((high <= SHARP_BELOW_PX) | (low >= BLURRED_ABOVE_PX))
             patches.append((found.values[known], low[known] >= BLURRED_ABOVE_PX, number))
@@ -148,7 +144,9 @@ def _patch_range(extent: NDArray[np.float32], grid: tuple[int, ...]) -> tuple[ND
     """Least and largest blur extent within each patch; NaN where it is not known."""
     rows, columns = grid
     top, left = (extent.shape[0] - rows * PATCH) // 2, (extent.shape[1] - columns * PATCH) // 2
-    cells = extent[top : top + rows * PATCH, left : left + columns * PATCH].reshape(rows, PATCH, columns, PATCH)
+    cells = extent[top : top + rows * PATCH, left : left + columns * PATCH].reshape(
+        rows, PATCH, columns, PATCH
+    )
     return cells.min((1, 3)), cells.max((1, 3))
 
 
@@ -188,7 +186,10 @@ def to_trees(model: xgboost.Booster, base: float) -> Trees:
         thresholds.append(t)
         leaves.append(out)
     return Trees(
-        np.asarray(features, np.int32), np.asarray(thresholds, np.float32), np.asarray(leaves, np.float32), base
+        np.asarray(features, np.int32),
+        np.asarray(thresholds, np.float32),
+        np.asarray(leaves, np.float32),
+        base,
     )
 
 
@@ -219,10 +220,6 @@ def balanced(target: NDArray[Any], called: NDArray[Any]) -> float:
     return float(0.5 * (called[target > 0].mean() + (~called[target == 0]).mean()))
 
 
-def angle_error(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
-    return np.abs((a - b + 90.0) % 180.0 - 90.0)
-
-
 def report(name: str, s: Samples, picture: NDArray[Any], pair: tuple[float, float], kind: NDArray[Any] | None,
            extent: NDArray[Any] | None) -> dict[str, float]:  # fmt: skip
     blurred = s.kinds > 0
@@ -233,14 +230,14 @@ def report(name: str, s: Samples, picture: NDArray[Any], pair: tuple[float, floa
     if extent is not None:
         ratio = np.abs(extent[blurred] - np.log(s.extents[blurred]))
         result["extent_median_factor"] = round(float(np.exp(np.median(ratio))), 3)
-    moved = (s.kinds == 1) & (s.extents >= 4) & (s.extents <= 30)
-    result["angle_median_deg"] = round(float(np.median(angle_error(s.angles[moved], s.fitted[moved]))), 2)
     print(name, result, flush=True)
     return result
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("photos", type=Path)
     parser.add_argument("--held", type=Path)
     parser.add_argument("--real", type=Path)
@@ -254,7 +251,9 @@ def main() -> None:
     score = out_of_fold(rows, blurred, s.photos, ROUNDS)
     pair = calibrate(score, blurred)
     some = s.kinds > 0
-    motion = boost(s.rows[some], (s.kinds[some] == KINDS.index("camera motion")).astype(int), ROUNDS, classify=True)
+    motion = boost(
+        s.rows[some], (s.kinds[some] == KINDS.index("camera motion")).astype(int), ROUNDS, classify=True
+    )
     logs = np.log(np.maximum(s.extents, 0.7))
     extent = boost(s.rows, logs, ROUNDS, classify=False)
     patch = boost(s.patches, s.patch_blurred, PATCH_ROUNDS, classify=True)

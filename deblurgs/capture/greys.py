@@ -79,7 +79,9 @@ def _photos(
         used += 1
         yield grey_picture(name, pixels, longer_side)
     if not used:
-        raise CaptureError(f"{source}: no picture could be read ({reason}); copy it again or give another one")
+        raise CaptureError(
+            f"{source}: no picture could be read ({reason}); copy it again or give another one"
+        )
 
 
 def _video(

@@ -36,7 +36,9 @@ class SheetCell:
     extent_px: float | None
 
 
-def triage_sheet(path: Path, cells: Sequence[SheetCell], *, max_cells: int = 48, overwrite: bool = True) -> int:
+def triage_sheet(
+    path: Path, cells: Sequence[SheetCell], *, max_cells: int = 48, overwrite: bool = True
+) -> int:
     """Write the sheet; returns the number of frames shown (an even choice of more than `max_cells`).
 
     Green patches are sharp, red ones blurred, unmarked ones too plain to tell; a yellow line shows direction and length
@@ -65,7 +67,9 @@ def triage_sheet(path: Path, cells: Sequence[SheetCell], *, max_cells: int = 48,
 def _picture(cell: SheetCell) -> Image.Image:
     grey = np.repeat(cell.grey[..., None], 3, axis=2)
     rows, columns = cell.heat.shape
-    top, left = (max(a - n * cell.patch_px, 0) // 2 for a, n in zip(cell.grey.shape, (rows, columns), strict=True))
+    top, left = (
+        max(a - n * cell.patch_px, 0) // 2 for a, n in zip(cell.grey.shape, (rows, columns), strict=True)
+    )
     heat = np.kron(cell.heat, np.ones((cell.patch_px, cell.patch_px), np.float32))
     heat = heat[: cell.grey.shape[0] - top, : cell.grey.shape[1] - left, None]
     area = grey[top : top + heat.shape[0], left : left + heat.shape[1]]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deblurgs.errors import UsageError
 from deblurgs.files import read_json
-from deblurgs.math.blur_spectrum import NUMBERS, fit_blur
+from deblurgs.math.blur_spectrum import NUMBERS, fit_blur, motion_direction
 from deblurgs.math.patches import FEATURES, PATCH, STATISTICS, WORKING_SIDE, Grey, Patches, patch_features
 from deblurgs.restore.trees import Trees, trees_from_json
 
@@ -73,7 +73,7 @@ class BlurClassifier:
         extent = float(np.exp(self.extent.predict(row)[0]))
         moved = float(self.motion.predict(row)[0]) > 0.0
         kind: BlurKind = "sharp" if probability < 0.5 else "camera motion" if moved else "defocus"
-        angle = fit.angle_deg if kind == "camera motion" else None
+        angle = motion_direction(grey) if kind == "camera motion" else None
         return PictureBlur(probability, kind, detail, angle, extent, heat)
 
     def _heat(self, patches: Patches) -> NDArray[np.float32]:
@@ -106,14 +106,21 @@ def load_classifier(path: Path) -> BlurClassifier:
         record = read_json(path, max_bytes=8 * 2**20)
         return classifier_from_json(record)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} holds no usable blur classifier: {error}. Install deblurgs again.") from error
+        raise UsageError(
+            f"{path} holds no usable blur classifier: {error}. Install deblurgs again."
+        ) from error
 
 
 def classifier_from_json(record: Any) -> BlurClassifier:
     """Raises ValueError when the record was made for other features or is damaged."""
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ValueError(f"it is no {FORMAT} file")
-    made_for = (record.get("inputs"), record.get("patch_inputs"), record.get("patch"), record.get("working_side"))
+    made_for = (
+        record.get("inputs"),
+        record.get("patch_inputs"),
+        record.get("patch"),
+        record.get("working_side"),
+    )
     if made_for != (list(INPUTS), list(FEATURES), PATCH, WORKING_SIDE):
         raise ValueError("its trees were made for other features")
     models = record.get("trees")

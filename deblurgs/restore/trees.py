@@ -57,7 +57,12 @@ def trees_from_json(record: Any, num_features: int) -> Trees:
         raise ValueError(f"trees have the shapes {features.shape} and {leaves.shape}")
     depth = int(leaves.shape[1]).bit_length() - 1
     nodes = (len(leaves), 2**depth - 1)
-    if leaves.shape[1] != 2**depth or depth > MAX_DEPTH or features.shape != nodes or thresholds.shape != nodes:
+    if (
+        leaves.shape[1] != 2**depth
+        or depth > MAX_DEPTH
+        or features.shape != nodes
+        or thresholds.shape != nodes
+    ):
         raise ValueError(f"trees of {leaves.shape[1]} leaves have {features.shape} nodes")
     if features.size and (features.min() < 0 or features.max() >= num_features):
         raise ValueError(f"trees ask for features outside 0..{num_features - 1}")

@@ -18,7 +18,7 @@ from deblurgs.log import Log
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.frame import Frame
 from deblurgs.sfm.diagnose import MIN_FRAMES
-from deblurgs.sfm.extend import extend
+from deblurgs.sfm.extend import Found, extend
 from deblurgs.sfm.model import SparseModel, load_model
 from deblurgs.sfm.process import run_child
 from deblurgs.sfm.restored import Restorer, wiener, write_restored
@@ -199,7 +199,8 @@ def register_missing(
         return model
     found = {n: (posed.cameras[n], posed.image_paths[n], p) for n, p in posed.camera_from_world.items()}
     failed = [(n, posed.failed.get(n, r)) for n, r in model.failed if n not in found]
-    return extend(sfm_dir, [f.name for f in frames if f.split == "train"], found, failed, posed.masks)
+    order = [f.name for f in frames if f.split == "train"]
+    return extend(sfm_dir, Found(order, found, failed, posed.masks))
 
 
 def undistort_like(

@@ -147,7 +147,9 @@ def _cells(rows: list[FrameTriage], frames: "list[GreyFrame]") -> list[Any]:
         parts += [] if blur.probability is None else [f"P {blur.probability:.2f}"]
         parts += [] if row.extent_px is None else [f"{row.extent_px:.0f} px"]
         cells.append(
-            SheetCell(row.name, ", ".join(parts), frame.grey, blur.heat, PATCH, blur.angle_deg, blur.extent_px)
+            SheetCell(
+                row.name, ", ".join(parts), frame.grey, blur.heat, PATCH, blur.angle_deg, blur.extent_px
+            )
         )
     return cells
 

@@ -10,6 +10,7 @@ working picture and on 224x224, one thread each.
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,10 +147,10 @@ def timing(repeats: int) -> dict[str, Any]:
         return np.kron(rough, np.ones((8, 8), np.float32))[:height, :width]
 
     sizes = ((160, 284), (226, 402), (320, 568), (360, 640), (452, 804), (640, 1136))
-    rows = [
-        {"size": [w, h], "cpu_ms": round(1e3 * fastest(lambda g=picture(h, w): judge(g), repeats), 2)}
-        for h, w in sizes
-    ]
+    rows = []
+    for height, width in sizes:
+        seconds = fastest(partial(judge, picture(height, width)), repeats)
+        rows.append({"size": [width, height], "cpu_ms": round(1e3 * seconds, 2)})
     pixels = np.array([r["size"][0] * r["size"][1] for r in rows], float)
     cost = np.array([r["cpu_ms"] for r in rows])
     slope = np.polyfit(np.log(pixels), np.log(cost), 1)[0]

@@ -1,8 +1,8 @@
 """Sharp photographs -> pictures with known blur, for training and testing the blur classifier (tools/train_triage.py).
 
-Blur happens in linear light at the working size: camera shake along smooth random paths and defocus disks, and for sharp
-pictures a soft background now and then; then sharpening as phones do it, noise and JPEG. Labels: kind, direction and extent of every
-picture, and for every patch whether it is blurred.
+Blur happens in linear light at the working size: camera shake along smooth random paths and defocus disks, and for
+sharp pictures a soft background now and then; then sharpening as phones do it, noise and JPEG. Labels: kind, direction
+and extent of every picture, and for every patch whether it is blurred.
 """
 
 from dataclasses import dataclass

@@ -3,11 +3,11 @@
     python tools/train_triage.py PHOTOS [--held FOLDER] [--real FOLDER] [--cache FOLDER] [--out FILE]
 
 PHOTOS: a folder of sharp photographs with free licences (docs/triage.md lists those of the shipped trees). Pictures are
-blurred by tools/blur_samples.py; a photograph and all that is made of it stays on one side of every split. `--held` is a
-folder of photographs from other sources, only tested on. `--real` holds SOURCE/sharp and SOURCE/blurred with real
-photographs: they are never trained on, but where between sharp and blurred the line runs is taken from them, one number,
-because synthetic blur is stronger than a hand's; and measured with each source left out in turn. `--cache` keeps the
-features of blurred pictures. Needs the extra `train` (xgboost).
+blurred by tools/blur_samples.py; a photograph and all that is made of it stays on one side of every split. `--held` is
+a folder of photographs from other sources, only tested on. `--real` holds SOURCE/sharp and SOURCE/blurred with real
+photographs: they are never trained on, but where between sharp and blurred the line runs is taken from them, one
+number, because synthetic blur is stronger than a hand's; and measured with each source left out in turn. `--cache`
+keeps the features of blurred pictures. Needs the extra `train` (xgboost).
 """
 
 import argparse

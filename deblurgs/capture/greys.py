@@ -18,7 +18,7 @@ from deblurgs.log import Log
 
 @dataclass(frozen=True)
 class GreyFrame:
-    """grey [h,w] float32 in [0,1], upright, longer side at most the side asked for; width, height: of the frame itself."""
+    """grey [h,w] float32 in [0,1], upright, longer side at most as asked for; width, height: of the frame itself."""
 
     name: str
     grey: NDArray[np.float32]

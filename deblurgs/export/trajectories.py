@@ -24,8 +24,8 @@ CONVENTIONS = {
     "time_s": "seconds since the start of the video, null for photos",
     "u": "time within the exposure, 0 = shutter opens, 0.5 = middle, 1 = shutter closes",
     "weights": "share of the light that each virtual view contributes, sum 1",
-    "shutter": "duty: share of the frame interval during which the shutter is open; interval_s: that interval in seconds; "
-    "readout: first to last row, in frame intervals (continuous) or exposures; null where not estimated or not known",
+    "shutter": "duty: share of the frame interval during which the shutter is open; interval_s: that interval in "
+    "seconds; readout: first to last row, in frame intervals (continuous) or exposures; null where not known",
     "knots": "camera_from_world of the curve's control knots; inner ones need not lie on the path",
 }
 _ROTATION_TOLERANCE = 1e-4
@@ -37,7 +37,8 @@ class ShutterEstimate:
 
     duty: share of the frame interval during which the shutter is open, (0,1), and interval_s that interval in seconds,
     both of a `continuous` trajectory only. readout: from the first to the last row, in frame intervals for a
-    `continuous` trajectory and in exposures for others; negative where rows are read from below; None for a global shutter.
+    `continuous` trajectory and in exposures for others; negative where rows are read from below; None for a global
+    shutter.
     """
 
     duty: float | None = None

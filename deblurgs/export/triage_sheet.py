@@ -23,8 +23,8 @@ _STRENGTH = 0.45
 
 @dataclass(frozen=True)
 class SheetCell:
-    """grey [h,w] in [0,1]; heat [R,C] in [0,1] or NaN, over the patches in the middle of the picture; patch_px: their side;
-    angle_deg: direction to draw, or None; extent_px its length in pixels of `grey`.
+    """grey [h,w] in [0,1]; heat [R,C] in [0,1] or NaN, over the patches in the middle of the picture; patch_px: their
+    side; angle_deg: direction to draw, or None; extent_px its length in pixels of `grey`.
     """
 
     title: str

@@ -87,12 +87,12 @@ def fit_blur(grey: Grey) -> BlurFit:
 
 
 def motion_direction(grey: Grey) -> float:
-    """Direction of motion in degrees, [0,180), 0 along +x, 90 along +y (down); grey [H,W] in [0,1]. Cost: linear in pixels.
+    """Direction of motion in degrees, [0,180), 0 along +x, 90 along +y (down); grey [H,W] in [0,1].
 
     The direction along which differences over `_FINE_LAG` pixels are smallest against those over `_COARSE_LAG`: motion
     takes the fine ones along itself and leaves the coarse ones, and the ratio cancels what the scene itself prefers.
     Eigenvector of inverse(coarse) @ fine for the structure tensors of the whole picture. Under noise and compression it
-    is surer than the direction of the best kernel.
+    is surer than the direction of the best kernel. Cost: linear in pixels.
     """
     grey = np.asarray(grey, np.float32)
     short = [max(2 * _COARSE_LAG + 2 - size, 0) for size in grey.shape]

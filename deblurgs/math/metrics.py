@@ -33,7 +33,7 @@ def ssim(image_srgb: Tensor, target_srgb: Tensor, mask: Tensor | None = None) ->
     border is invented; this equals scikit-image's structural_similarity(gaussian_weights=True, sigma=1.5,
     use_sample_covariance=False, data_range=1), which crops its padded border. mask [H,W]: only windows without a pixel
     where it is 0 count; where the mask leaves no whole window, those around its other pixels, with the hidden ones
-    made equal in both images. Raises ValueError unless both are floating images of one shape and at least 11 pixels on
+    grey in both images. Raises ValueError unless both are floating images of one shape and at least 11 pixels on
     each side, or when the mask leaves nothing.
     """
     _check(image_srgb, target_srgb)
@@ -42,7 +42,8 @@ def ssim(image_srgb: Tensor, target_srgb: Tensor, mask: Tensor | None = None) ->
         raise ValueError(f"SSIM needs at least {_WINDOW}x{_WINDOW} pixels, got {width}x{height}")
     windows = None if mask is None else _whole_windows(_counted(mask, image_srgb))
     if mask is not None:
-        image_srgb = torch.where(mask[..., None] > 0, image_srgb, target_srgb)
+        grey = torch.full((), 0.5, dtype=image_srgb.dtype)
+        image_srgb, target_srgb = (torch.where(mask[..., None] > 0, x, grey) for x in (image_srgb, target_srgb))
     a = image_srgb.clamp(0, 1).permute(2, 0, 1)  # [C,H,W]
     b = target_srgb.clamp(0, 1).permute(2, 0, 1)
     # Five weighted means per pixel and channel, blurred together in two passes because the window is

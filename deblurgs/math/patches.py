@@ -69,7 +69,7 @@ def patch_features(grey: Grey) -> Patches:
     def shifted(dy: int, dx: int) -> Grey:
         return area[LAG + dy : area.shape[0] - LAG + dy, LAG + dx : area.shape[1] - LAG + dx]
 
-    def cut(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    def cut(picture: NDArray[np.floating]) -> NDArray[np.floating]:
         cells = picture.reshape(rows, PATCH, columns, PATCH).transpose(0, 2, 1, 3)
         return np.ascontiguousarray(cells).reshape(rows * columns, PATCH * PATCH)
 
@@ -110,7 +110,7 @@ def patch_features(grey: Grey) -> Patches:
 Moments = tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]
 
 
-def _moments(dx: NDArray[np.float32], dy: NDArray[np.float32]) -> Moments:
+def _moments(dx: NDArray[np.floating], dy: NDArray[np.floating]) -> Moments:
     """xx, xy, yy of the structure tensor of each patch: energy of the derivative in any direction."""
     count = dx.shape[1]
     return (
@@ -124,7 +124,7 @@ def _pencil(fine: Moments, coarse: Moments) -> tuple[NDArray[np.floating], NDArr
     """Least and largest ratio of fine to coarse derivative energy over all directions.
 
     Eigenvalues of inverse(coarse) @ fine, closed form for 2x2. Motion blur along d removes fine derivatives along d
-    and leaves coarse ones, so the least ratio falls and the largest stays; defocus lowers both.
+    and leaves coarse ones, so the least ratio falls more than the largest; defocus lowers both alike.
     """
     a, b, c = fine
     p, q, r = coarse

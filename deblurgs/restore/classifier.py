@@ -34,8 +34,8 @@ class PictureBlur:
 
     probability: calibrated probability that the picture as a whole is blurred, None for a blank one; detail: fine
     contrast, in natural-log units, comparable only between pictures of one scene, higher is sharper; angle_deg: main
-    direction in [0,180), 0 along +x, 90 along +y (down), None unless the kind is camera motion; extent_px: length of the
-    blur in pixels of the picture given; heat [R,C]: probability that a patch of `PATCH` pixels is blurred, NaN where it
+    direction in [0,180), 0 along +x, 90 along +y (down), None unless the kind is camera motion; extent_px: length of
+    the blur in pixels of the picture given; heat [R,C]: probability that a patch of `PATCH` pixels is blurred, NaN where it
     has too little contrast to tell.
     """
 
@@ -49,8 +49,8 @@ class PictureBlur:
 
 @dataclass(frozen=True)
 class BlurClassifier:
-    """picture: blurred or not; motion: camera motion rather than defocus, for blurred pictures; extent: log of the extent
-    in pixels; patch: blurred or not, of one patch. calibration (a, b): probability = sigmoid(a * sum + b).
+    """picture: blurred or not; motion: camera motion rather than defocus, for blurred pictures; extent: log of the
+    extent in pixels; patch: blurred or not, of one patch. calibration (a, b): probability = sigmoid(a * sum + b).
     """
 
     picture: Trees

@@ -14,8 +14,8 @@ MAX_TREES = 4000
 class Trees:
     """A sum of complete binary trees of one depth D.
 
-    features int [T, 2^D - 1] and thresholds [T, 2^D - 1] in level order; leaves [T, 2^D]; base is added to the sum. At a
-    node the left child is taken when x[feature] < threshold.
+    features int [T, 2^D - 1] and thresholds [T, 2^D - 1] in level order; leaves [T, 2^D]; base is added to the sum. At
+    a node the left child is taken when x[feature] < threshold.
     """
 
     features: NDArray[np.int32]

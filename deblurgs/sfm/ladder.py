@@ -51,9 +51,10 @@ def climb(
 ) -> Climb | None:
     """Try the rungs until all frames have believable poses. None: to go on, restored copies of the frames are needed.
 
-    Works in `folder`; finished steps of an interrupted climb are reused. No rung is begun after `budget_s` seconds,
-    of which an earlier process has used `spent_s`, and of more than 100 frames 95 % are enough. restored: restored
-    copies of the frames by staged name, in which features may be looked for. Raises SfmError with the diagnosed reason when no rung's model may be believed.
+    Works in `folder`; finished steps of an interrupted climb are reused. No rung is begun after `budget_s` seconds, of
+    which an earlier process has used `spent_s`, and of more than 100 frames 95 % are enough. restored: restored copies
+    of the frames by staged name, in which features may be looked for. Raises SfmError with the diagnosed reason when
+    no rung's model may be believed.
     """
     started = time.monotonic() - spent_s
     images = folder / "stage"

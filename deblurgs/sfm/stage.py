@@ -65,9 +65,10 @@ def run_sfm(
     folders, whose models contain the test images). With `given_poses` (JSON: width, height, fx, fy, cx, cy in px,
     frames: {name: 4x4 camera_from_world}) points are triangulated with these poses fixed.
     max_image_size: longer side in pixels at which features are found. budget_s: after so many seconds no further
-    settings are tried; timeout_s: the search is killed; both count over all child processes together. memory_limit_mb: address space limit of the child. masks: frame
-    name -> 8-bit image, 0 where the photo is transparent; no feature is looked for there. restore: makes the copies in
-    which features are looked for when the frames themselves give too few; training sees only the frames.
+    settings are tried; timeout_s: the search is killed; both count over all child processes together. memory_limit_mb:
+    address space limit of the child. masks: frame name -> 8-bit image, 0 where the photo is transparent; no feature is
+    looked for there. restore: makes the copies in which features are looked for when the frames themselves give too
+    few; training sees only the frames.
 
     Writes sparse/0/*.bin (COLMAP, distorted camera), images/*.png (undistorted frames, only if the lens moves
     something by over 0.1 px), model.npz, database.db (features, not for given models) and last sfm.json.

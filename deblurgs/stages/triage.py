@@ -1,4 +1,4 @@
-"""Which frames are blurred, how, and how much among each other: `deblurgs triage`, and a part of `run`'s first stage."""
+"""Which frames are blurred, how, and which most: `deblurgs triage`, and a part of the first stage of `run`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

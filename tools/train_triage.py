@@ -254,8 +254,8 @@ def main() -> None:
     motion = boost(
         s.rows[some], (s.kinds[some] == KINDS.index("camera motion")).astype(int), ROUNDS, classify=True
     )
-    logs = np.log(np.maximum(s.extents, 0.7))
-    extent = boost(s.rows, logs, ROUNDS, classify=False)
+    logs = np.log(s.extents[some])  # Of blurred pictures: with the sharp ones among them all extents shrink.
+    extent = boost(s.rows[some], logs, ROUNDS, classify=False)
     patch = boost(s.patches, s.patch_blurred, PATCH_ROUNDS, classify=True)
     patch_score = out_of_fold(s.patches, s.patch_blurred, s.patch_photos, PATCH_ROUNDS)
     patch_pair = calibrate(patch_score, s.patch_blurred)

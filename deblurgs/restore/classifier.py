@@ -25,6 +25,9 @@ SHIPPED = Path(__file__).with_name("blur_trees.json")
 INPUTS = (*(f"{name}:{statistic}" for statistic in STATISTICS for name in FEATURES), *NUMBERS)
 """Names of the numbers that the trees of a whole picture read, in order."""
 
+SHARP_EXTENT_PX = 0.7
+"""Blur of a sharp picture at the working size: half of what counts as sharp."""
+
 _DETAIL = tuple(FEATURES.index(name) for name in ("gradient_max", "gradient_std", "laplacian_std"))
 
 
@@ -50,7 +53,7 @@ class PictureBlur:
 @dataclass(frozen=True)
 class BlurClassifier:
     """picture: blurred or not; motion: camera motion rather than defocus, for blurred pictures; extent: log of the
-    extent in pixels; patch: blurred or not, of one patch. calibration (a, b): probability = sigmoid(a * sum + b).
+    extent in pixels if blurred; patch: blurred or not, of one patch. calibration (a, b): probability = sigmoid(a * sum + b).
     """
 
     picture: Trees
@@ -70,7 +73,9 @@ class BlurClassifier:
         fit = fit_blur(grey)
         row = picture_inputs(patches, fit.numbers())[None]
         probability = float(sigmoid(self.picture.predict(row), self.calibration)[0])
-        extent = float(np.exp(self.extent.predict(row)[0]))
+        # The trees know blurred pictures only; the surer the picture is sharp, the nearer to a sharp one's extent.
+        log_extent = probability * float(self.extent.predict(row)[0]) + (1 - probability) * np.log(SHARP_EXTENT_PX)
+        extent = float(np.exp(log_extent))
         moved = float(self.motion.predict(row)[0]) > 0.0
         kind: BlurKind = "sharp" if probability < 0.5 else "camera motion" if moved else "defocus"
         angle = motion_direction(grey) if kind == "camera motion" else None

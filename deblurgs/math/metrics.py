@@ -43,7 +43,9 @@ def ssim(image_srgb: Tensor, target_srgb: Tensor, mask: Tensor | None = None) ->
     windows = None if mask is None else _whole_windows(_counted(mask, image_srgb))
     if mask is not None:
         grey = torch.full((), 0.5, dtype=image_srgb.dtype)
-        image_srgb, target_srgb = (torch.where(mask[..., None] > 0, x, grey) for x in (image_srgb, target_srgb))
+        image_srgb, target_srgb = (
+            torch.where(mask[..., None] > 0, x, grey) for x in (image_srgb, target_srgb)
+        )
     a = image_srgb.clamp(0, 1).permute(2, 0, 1)  # [C,H,W]
     b = target_srgb.clamp(0, 1).permute(2, 0, 1)
     # Five weighted means per pixel and channel, blurred together in two passes because the window is

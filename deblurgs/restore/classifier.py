@@ -38,8 +38,8 @@ class PictureBlur:
     probability: calibrated probability that the picture as a whole is blurred, None for a blank one; detail: fine
     contrast, in natural-log units, comparable only between pictures of one scene, higher is sharper; angle_deg: main
     direction in [0,180), 0 along +x, 90 along +y (down), None unless the kind is camera motion; extent_px: length of
-    the blur in pixels of the picture given; heat [R,C]: probability that a patch of `PATCH` pixels is blurred, NaN where it
-    has too little contrast to tell.
+    the blur in pixels of the picture given; heat [R,C]: probability that a patch of `PATCH` pixels is blurred, NaN
+    where it has too little contrast to tell.
     """
 
     probability: float | None
@@ -53,7 +53,8 @@ class PictureBlur:
 @dataclass(frozen=True)
 class BlurClassifier:
     """picture: blurred or not; motion: camera motion rather than defocus, for blurred pictures; extent: log of the
-    extent in pixels if blurred; patch: blurred or not, of one patch. calibration (a, b): probability = sigmoid(a * sum + b).
+    extent in pixels if blurred; patch: blurred or not, of one patch. calibration (a, b): probability =
+    sigmoid(a * sum + b).
     """
 
     picture: Trees
@@ -74,7 +75,9 @@ class BlurClassifier:
         row = picture_inputs(patches, fit.numbers())[None]
         probability = float(sigmoid(self.picture.predict(row), self.calibration)[0])
         # The trees know blurred pictures only; the surer the picture is sharp, the nearer to a sharp one's extent.
-        log_extent = probability * float(self.extent.predict(row)[0]) + (1 - probability) * np.log(SHARP_EXTENT_PX)
+        log_extent = probability * float(self.extent.predict(row)[0]) + (1 - probability) * np.log(
+            SHARP_EXTENT_PX
+        )
         extent = float(np.exp(log_extent))
         moved = float(self.motion.predict(row)[0]) > 0.0
         kind: BlurKind = "sharp" if probability < 0.5 else "camera motion" if moved else "defocus"

@@ -157,5 +157,5 @@ def test_a_damaged_shutter_is_named(tmp_path: Path, value: Any) -> None:
     data = json.loads((tmp_path / "t.json").read_text())
     data["shutter"] = value
     (tmp_path / "t.json").write_text(json.dumps(data))
-    with pytest.raises(CaptureError, match="t.json"):
+    with pytest.raises(CaptureError, match=r"t\.json"):
         read_shutter(tmp_path / "t.json")

@@ -99,4 +99,6 @@ def test_thin_opaque_parts_are_still_compared(generator: torch.Generator) -> Non
     mask = torch.zeros(40, 50)
     mask[18:22] = 1
     spoiled = torch.where(mask[..., None] > 0, b, torch.zeros(()))
-    assert torch.equal(ssim(a, b, mask), ssim(a, spoiled, mask)) and float(ssim(a, a, mask)) == pytest.approx(1.0)
+    assert torch.equal(ssim(a, b, mask), ssim(a, spoiled, mask)) and float(ssim(a, a, mask)) == pytest.approx(
+        1.0
+    )

@@ -58,7 +58,12 @@ def test_trees_follow_their_splits_and_survive_json() -> None:
     )  # fmt: skip
     rows = np.array([[0.4, 1.0], [0.4, 2.0], [0.6, 0.0], [0.9, 0.0], [np.nan, 0.0]])
     assert trees.predict(rows).tolist() == [11.0, 12.0, 13.0, 14.0, 14.0]
-    assert trees_from_json(json.loads(json.dumps(trees.as_json())), 2).predict(rows).tolist()[:4] == [11, 12, 13, 14]
+    assert trees_from_json(json.loads(json.dumps(trees.as_json())), 2).predict(rows).tolist()[:4] == [
+        11,
+        12,
+        13,
+        14,
+    ]
 
 
 def _without(record: dict[str, Any], key: str) -> None:
@@ -91,7 +96,7 @@ def test_a_damaged_file_is_named(tmp_path) -> None:
     path = tmp_path / "trees.json"
     for content in (b"", b"{}", b"\x80\x04pickle"):
         path.write_bytes(content)
-        with pytest.raises(UsageError, match="trees.json"):
+        with pytest.raises(UsageError, match=r"trees\.json"):
             load_classifier(path)
 
 

@@ -18,7 +18,9 @@ def test_the_second_process_is_told_what_the_first_has_used(tmp_path: Path, monk
     frames = rendered.save([np.full((20, 30, 3), 90, np.uint8)] * 3, tmp_path)
     calls: list[tuple[dict[str, Any], float | None]] = []
 
-    def child(job: str, request: dict[str, Any], folder: Path, *, log: Log, timeout_s: float | None) -> dict[str, Any]:
+    def child(
+        job: str, request: dict[str, Any], folder: Path, *, log: Log, timeout_s: float | None
+    ) -> dict[str, Any]:
         calls.append((dict(request), timeout_s))
         time.sleep(0.2)
         return {"needs_restored": True} if len(calls) == 1 else {}
@@ -34,7 +36,9 @@ def test_the_second_process_is_told_what_the_first_has_used(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(("spent_s", "begun"), [(0.0, len(ladder.RUNGS)), (99.0, ladder.FIRST_RESTORED)])
-def test_no_rung_is_begun_after_the_common_budget(spent_s: float, begun: int, tmp_path: Path, monkeypatch) -> None:
+def test_no_rung_is_begun_after_the_common_budget(
+    spent_s: float, begun: int, tmp_path: Path, monkeypatch
+) -> None:
     """Rungs that an earlier process finished are read again; those that need restored copies are new."""
     tried: list[int] = []
 

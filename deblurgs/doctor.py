@@ -242,7 +242,7 @@ def _check_video() -> Check:
     return Check("video", health, f"reads {', '.join(decoders) or 'nothing'}; writes {encoder or 'no mp4'}")
 
 
-# pycolmap wheels can corrupt the heap for code that compresses later (see deblurgs/sfm/colmap.py). The child does
+# pycolmap wheels can corrupt the heap for code that compresses later (see deblurgs/sfm/colmap/). The child does
 # what a run does: our import first, then a PNG and a compressed npz.
 _SFM_CHILD = """
 import sys

@@ -63,7 +63,7 @@ def main() -> int:
 
     protocol.held_out_probe = recording
     with tempfile.TemporaryDirectory() as folder, RunFolder(Path(folder) / "run", log=log) as run:
-        scene = prepared_scene(run, arguments.scene, log, sfm="given")
+        scene = prepared_scene(run, arguments.scene, config, log, sfm="given")
         (row,) = protocol.evaluate(scene, config, ("deblurgs",), (0,), log, device=place)
     result = {
         "scene": scene.name, "preset": arguments.preset, "side": arguments.side, "device": str(place),

@@ -8,6 +8,7 @@ from deblurgs.cli.evaluate import Eval
 from deblurgs.cli.render import Render
 from deblurgs.cli.resume import Resume
 from deblurgs.cli.run import Process, Run, Train
+from deblurgs.cli.triage import Triage
 
 
 class Command(Protocol):
@@ -24,6 +25,7 @@ COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "resume": Resume,
     "render": Render,
+    "triage": Triage,
     "eval": Eval,
     "demo": Demo,
     "doctor": Doctor,

@@ -6,7 +6,8 @@ and the refined trajectories, because joint optimisation may move the scene as a
 its own reference with the Gaussians frozen). For deblurring raw and aligned are equal by nature: the frame is rendered
 at the pose that the trajectory itself has at mid-exposure, which no similarity of the whole scene changes. A fourth
 column, *restored*, exists for deblurring with `plain` and `deblurgs`: the frame that `deblurgs run` hands out, with the
-detail of its own photo that the model lacks. For `plain` that is the blurred photo itself.
+detail of its own photo that the model lacks. For `plain` that is the blurred photo itself. Transparent parts of a
+training frame count in none of the columns.
 """
 
 import copy
@@ -186,19 +187,26 @@ def held_out_probe(scene: EvaluationScene, config: TrainConfig) -> Probe | None:
     return psnr_now
 
 
-def _measured(image: Tensor, target: Tensor) -> tuple[float, float]:
-    return float(psnr(image, target)), float(ssim(image, target))
+def _measured(image: Tensor, target: Tensor, mask: Tensor | None) -> tuple[float, float]:
+    return float(psnr(image, target, mask)), float(ssim(image, target, mask))
 
 
-def _restored(scene: EvaluationScene, trained: TrainedScene, name: str, camera: Camera) -> Tensor:
+def _restored(
+    scene: EvaluationScene, trained: TrainedScene, name: str, camera: Camera, mask: Tensor | None
+) -> Tensor:
     """The training frame as `deblurgs run` would hand it out, at the size that is compared."""
     frame = scene.training.names.index(name)
     observed = pyramid_level([scene.training.images[frame]], [camera]).images[0]
     views = trained.num_views(trained.training_cameras)[frame]
     reblur = reblurred_frame(trained, frame, camera, views)
-    masks = scene.training.masks or [None] * scene.training.num_frames
-    mask = pyramid_level([scene.training.images[frame]], [camera], [masks[frame]]).masks[0]
     return restored_frame(trained, frame, camera, observed, reblur, views, mask).image
+
+
+def _mask(scene: EvaluationScene, view: Reference) -> Tensor | None:
+    """[H,W] of a training frame, 0 where its photo is transparent: what is stored there is nobody's to restore."""
+    if view.pose is not None or not scene.training.masks:
+        return None
+    return scene.training.masks[scene.training.names.index(view.name)]
 
 
 def _score(
@@ -221,12 +229,13 @@ def _score(
     for view in views:
         camera = training_camera(view.camera, trained.config)
         size = (camera.width, camera.height)
-        target = pyramid_level([view.image], [camera]).images[0]
+        level = pyramid_level([view.image], [camera], [_mask(scene, view)])
+        target, mask = level.images[0], level.masks[0]
         line: dict[str, float] = {}
         if view.pose is None:
             raw = aligned = mid[view.name]
             if method != "oracle":
-                score = _measured(_restored(scene, trained, view.name, camera), target)
+                score = _measured(_restored(scene, trained, view.name, camera, mask), target, mask)
                 scores["restored"].append(score)
                 line["restored_psnr"] = round(score[0], 3)
         else:
@@ -237,11 +246,11 @@ def _score(
         develop: Callable[[Tensor], Tensor] | None = None
         if view.pose is None:  # a training frame, whose own brightness and colour are known
             develop = partial(photometry.photo, frame=scene.training.names.index(view.name))
-        refined = refine_pose(g, aligned, camera, target, antialiased=aa, develop=develop)
+        refined = refine_pose(g, aligned, camera, target, antialiased=aa, develop=develop, mask=mask)
         poses: tuple[tuple[Column, Tensor], ...] = (("raw", raw), ("aligned", aligned), ("refined", refined))
         for column, pose in poses:
             image = sharp_image(g, pose, camera, antialiased=aa, develop=develop)
-            score = _measured(image, target)
+            score = _measured(image, target, mask)
             scores[column].append(score)
             line[f"{column}_psnr"] = round(score[0], 3)
             if column == "refined" and picture:

@@ -52,26 +52,31 @@ def refine_pose(
     antialiased: bool,
     settings: RefineSettings | None = None,
     develop: Callable[[Tensor], Tensor] | None = None,
+    mask: Tensor | None = None,
 ) -> Tensor:
     """The pose [4,4] near the given one whose sharp render matches `target` [H,W,3] best; Gaussians stay fixed.
 
-    develop: what turns a render into a photo like the target, without parameters to learn.
+    develop: what turns a render into a photo like the target, without parameters to learn. mask [H,W]: 0 where the
+    target shows nothing that counts.
     """
     s = settings or RefineSettings()
     frozen = Gaussians(**gaussians.tensors())
     frozen.requires_grad_(False)
     device = frozen.means.device
     target, camera_from_world = target.to(device), camera_from_world.to(device)
+    mask = None if mask is None else mask.to(device)
     xi = torch.zeros(6, requires_grad=True, device=device)
     adam = torch.optim.Adam([xi], betas=(0.9, 0.99))
     total, done = sum(s.steps), 0
     for factor, steps in zip(s.scales, s.steps, strict=True):
-        level = pyramid_level([target], [scaled(camera, factor)])
+        level = pyramid_level([target], [scaled(camera, factor)], [mask])
         for _ in range(steps):
             adam.param_groups[0]["lr"] = exponential(s.lr, s.lr_end, done / total)
             image = _render(frozen, se3_exp(-xi) @ camera_from_world, level.cameras[0], antialiased)
             image = image if develop is None else develop(image)
-            loss = photometric_loss(image, level.images[0], ssim_weight=s.ssim_weight, encode_srgb=False)
+            loss = photometric_loss(
+                image, level.images[0], ssim_weight=s.ssim_weight, encode_srgb=False, mask=level.masks[0]
+            )
             adam.zero_grad()
             loss.backward()
             adam.step()

@@ -64,10 +64,10 @@ def compare_sheet(
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_PX)
     left, right = _MARGIN_PX, column + 2 * _MARGIN_PX
     for x, title in zip((left, right), titles, strict=True):
-        draw.text((x, 4), _fitted(title, column, draw, font), fill=_INK, font=font)
+        draw.text((x, 4), fitted_text(title, column, draw, font), fill=_INK, font=font)
     y = _LABEL_PX
     for (name, observed, sharp), size in zip(chosen, cells, strict=True):
-        draw.text((left, y + 4), _fitted(name, width - 2 * _MARGIN_PX, draw, font), fill=_INK, font=font)
+        draw.text((left, y + 4), fitted_text(name, width - 2 * _MARGIN_PX, draw, font), fill=_INK, font=font)
         y += _LABEL_PX
         sheet.paste(_picture(observed, size), (left, y))
         sheet.paste(_picture(sharp, size), (right, y))
@@ -110,7 +110,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
 
 
-def _fitted(
+def fitted_text(
     text: str, width: int, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
 ) -> str:
     """One line that fits: control and direction characters are dropped, long names end in an ellipsis."""

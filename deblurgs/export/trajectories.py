@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,45 @@ CONVENTIONS = {
     "time_s": "seconds since the start of the video, null for photos",
     "u": "time within the exposure, 0 = shutter opens, 0.5 = middle, 1 = shutter closes",
     "weights": "share of the light that each virtual view contributes, sum 1",
+    "shutter": "duty: share of the frame interval during which the shutter is open; interval_s: that interval in "
+    "seconds; readout: first to last row, in frame intervals (continuous) or exposures; null where not known",
     "knots": "camera_from_world of the curve's control knots; inner ones need not lie on the path",
 }
 _ROTATION_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class ShutterEstimate:
+    """What was learnt or given about the shutter, one for all frames; None where there is nothing to know.
+
+    duty: share of the frame interval during which the shutter is open, (0,1), and interval_s that interval in seconds,
+    both of a `continuous` trajectory only. readout: from the first to the last row, in frame intervals for a
+    `continuous` trajectory and in exposures for others; negative where rows are read from below; None for a global
+    shutter.
+    """
+
+    duty: float | None = None
+    interval_s: float | None = None
+    readout: float | None = None
+
+    @property
+    def exposure_s(self) -> float | None:
+        """How long the shutter is open, in seconds."""
+        return None if self.duty is None or self.interval_s is None else self.duty * self.interval_s
+
+    @property
+    def readout_s(self) -> float | None:
+        """From the first to the last row in seconds, where the frame interval is known."""
+        return None if self.readout is None or self.interval_s is None else self.readout * self.interval_s
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not np.isfinite(value):
+                raise ValueError(f"{name} of the shutter is not finite")
+        if self.duty is not None and not 0 < self.duty <= 1:
+            raise ValueError(f"duty of the shutter must lie in (0, 1], not {self.duty}")
+        if self.interval_s is not None and self.interval_s <= 0:
+            raise ValueError(f"interval_s of the shutter must be above 0, not {self.interval_s}")
 
 
 @dataclass(frozen=True)
@@ -52,11 +88,19 @@ class FrameTrajectory:
             object.__setattr__(self, name, np.asarray(getattr(self, name), np.float64))
 
 
-def write_trajectories(path: Path, frames: Sequence[FrameTrajectory], *, overwrite: bool = True) -> None:
+def write_trajectories(
+    path: Path,
+    frames: Sequence[FrameTrajectory],
+    *,
+    shutter: ShutterEstimate | None = None,
+    overwrite: bool = True,
+) -> None:
     """Write one line of JSON per frame inside one valid JSON document. Raises ValueError for invalid frames."""
     for frame in frames:
         _validate(frame)
-    head = {"format": FORMAT, "version": VERSION, "conventions": CONVENTIONS}
+    known = shutter or ShutterEstimate()
+    about = {**plain_json(known), "exposure_s": known.exposure_s, "readout_s": known.readout_s}
+    head = {"format": FORMAT, "version": VERSION, "conventions": CONVENTIONS, "shutter": about}
     start = json.dumps(head, indent=1)[:-2]
     lines = ",\n".join(
         json.dumps(plain_json(frame), ensure_ascii=False, allow_nan=False) for frame in frames
@@ -67,6 +111,22 @@ def write_trajectories(path: Path, frames: Sequence[FrameTrajectory], *, overwri
 
 def read_trajectories(path: Path) -> list[FrameTrajectory]:
     """Read and check a trajectories.json. Raises CaptureError that names the file, the frame and the field."""
+    return [_frame_from_json(entry, index, path) for index, entry in enumerate(_document(path)["frames"])]
+
+
+def read_shutter(path: Path) -> ShutterEstimate:
+    """What a trajectories.json says about the shutter; all None in files of earlier versions. Raises CaptureError."""
+    entry = _document(path).get("shutter", {})
+    if not isinstance(entry, dict):
+        raise CaptureError(f"{path}: shutter is not an object")
+    try:
+        values = {f.name: entry.get(f.name) for f in fields(ShutterEstimate)}
+        return ShutterEstimate(**{key: None if v is None else float(v) for key, v in values.items()})
+    except (TypeError, ValueError) as error:
+        raise CaptureError(f"{path}: {error}") from error
+
+
+def _document(path: Path) -> dict[str, Any]:
     try:
         data = read_json(path)
     except (OSError, ValueError) as error:
@@ -77,7 +137,7 @@ def read_trajectories(path: Path) -> list[FrameTrajectory]:
         raise CaptureError(
             f"{path} has version {data.get('version')!r}, this deblurgs reads {VERSION}. Update deblurgs."
         )
-    return [_frame_from_json(entry, index, path) for index, entry in enumerate(data["frames"])]
+    return data
 
 
 def _frame_from_json(entry: Any, index: int, path: Path) -> FrameTrajectory:

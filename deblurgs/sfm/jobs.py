@@ -37,7 +37,10 @@ def sfm(request: Request, say: Say) -> dict[str, Any]:
     restored = (
         {name: Path(path) for name, path in request["restored"].items()} if "restored" in request else None
     )
-    result = ladder.climb(frames, folder, request["max_image_size"], request["budget_s"], say, restored)
+    result = ladder.climb(
+        frames, folder, request["max_image_size"], request["budget_s"], say, restored,
+        spent_s=request.get("spent_s", 0.0),
+    )  # fmt: skip
     if result is None:
         return {"needs_restored": True}
     model, distortion = without_needless_distortion(result.model)

@@ -17,6 +17,8 @@ from deblurgs.sfm.rungs import RUNGS, TOGETHER
 from deblurgs.sfm.staging import FrameFile, Settings, stage_images
 
 ENOUGH_SHARE = 0.95
+FIRST_RESTORED = next((number for number, rung in enumerate(RUNGS) if rung.restored), 0)
+"""How many rungs come before the first that needs restored copies."""
 # In captures of more frames than this nothing more is tried for the last twentieth of them: matching grows with the
 # number of frames, and neighbours show what the missing ones would.
 _EVERY_FRAME_COUNTS = 100
@@ -45,14 +47,16 @@ def climb(
     budget_s: float,
     say: Callable[[str], None],
     restored: Mapping[str, Path] | None = None,
+    spent_s: float = 0.0,
 ) -> Climb | None:
     """Try the rungs until all frames have believable poses. None: to go on, restored copies of the frames are needed.
 
-    Works in `folder`; finished steps of an interrupted climb are reused. No rung is begun after `budget_s` seconds, and
-    of more than 100 frames 95 % are enough. restored: restored copies of the frames by staged name, in which
-    features may be looked for. Raises SfmError with the diagnosed reason when no rung's model may be believed.
+    Works in `folder`; finished steps of an interrupted climb are reused. No rung is begun after `budget_s` seconds, of
+    which an earlier process has used `spent_s`, and of more than 100 frames 95 % are enough. restored: restored copies
+    of the frames by staged name, in which features may be looked for. Raises SfmError with the diagnosed reason when
+    no rung's model may be believed.
     """
-    started = time.monotonic()
+    started = time.monotonic() - spent_s
     images = folder / "stage"
     stage_images(frames, images)
     tried: list[dict[str, Any]] = []
@@ -62,7 +66,8 @@ def climb(
     best: choice.Choice | None = None
     for number, rung in enumerate(RUNGS, start=1):
         elapsed = time.monotonic() - started
-        if number > 1 and elapsed > budget_s:
+        # With restored copies at hand the rungs before the first that needs them lie finished on the disk.
+        if number > max(1, FIRST_RESTORED if restored is not None else 0) and elapsed > budget_s:
             warnings.append(f"SfM stopped trying further settings after {budget_s:.0f} s.")
             break
         if best is not None and _enough(best, tried, len(frames)):

@@ -3,6 +3,7 @@
 Everything that needs pycolmap happens in a child process (process.py, worker.py).
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from deblurgs.log import Log
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.frame import Frame
 from deblurgs.sfm.diagnose import MIN_FRAMES
-from deblurgs.sfm.extend import extend
+from deblurgs.sfm.extend import Found, extend
 from deblurgs.sfm.model import SparseModel, load_model
 from deblurgs.sfm.process import run_child
 from deblurgs.sfm.restored import Restorer, wiener, write_restored
@@ -64,9 +65,10 @@ def run_sfm(
     folders, whose models contain the test images). With `given_poses` (JSON: width, height, fx, fy, cx, cy in px,
     frames: {name: 4x4 camera_from_world}) points are triangulated with these poses fixed.
     max_image_size: longer side in pixels at which features are found. budget_s: after so many seconds no further
-    settings are tried; timeout_s: the child is killed. memory_limit_mb: address space limit of the child. masks: frame
-    name -> 8-bit image, 0 where the photo is transparent; no feature is looked for there. restore: makes the copies in
-    which features are looked for when the frames themselves give too few; training sees only the frames.
+    settings are tried; timeout_s: the search is killed; both count over all child processes together. memory_limit_mb:
+    address space limit of the child. masks: frame name -> 8-bit image, 0 where the photo is transparent; no feature is
+    looked for there. restore: makes the copies in which features are looked for when the frames themselves give too
+    few; training sees only the frames.
 
     Writes sparse/0/*.bin (COLMAP, distorted camera), images/*.png (undistorted frames, only if the lens moves
     something by over 0.1 px), model.npz, database.db (features, not for given models) and last sfm.json.
@@ -92,11 +94,16 @@ def run_sfm(
     }
     if given is not None:
         request["given"] = str(given.resolve())
+    begun = time.monotonic()
     result = run_child(job, request, work_dir, log=log, timeout_s=timeout_s)
     if result.get("needs_restored"):
         log.info("SfM: restoring copies of the frames to find features in")
         staged = [str(f["staged"]) for f in request["frames"]]
         request["restored"] = write_restored(train, staged, work_dir / "work" / "restored", restore)
+        # One budget and one time limit for the whole search, however many processes it takes.
+        spent = time.monotonic() - begun
+        request["spent_s"] = spent
+        timeout_s = None if timeout_s is None else max(timeout_s - spent, 0.0)
         run_child(job, request, work_dir, log=log, timeout_s=timeout_s)
     return load_model(work_dir)
 
@@ -193,7 +200,8 @@ def register_missing(
         return model
     found = {n: (posed.cameras[n], posed.image_paths[n], p) for n, p in posed.camera_from_world.items()}
     failed = [(n, posed.failed.get(n, r)) for n, r in model.failed if n not in found]
-    return extend(sfm_dir, [f.name for f in frames if f.split == "train"], found, failed, posed.masks)
+    order = [f.name for f in frames if f.split == "train"]
+    return extend(sfm_dir, Found(order, found, failed, posed.masks))
 
 
 def undistort_like(

@@ -38,7 +38,7 @@ def evaluate(
     from deblurgs.files import write_json_atomic
     from deblurgs.sfm.model import load_model
 
-    scene = prepared_scene(run, source, log, sfm=sfm, overwrite=overwrite)
+    scene = prepared_scene(run, source, config, log, sfm=sfm, overwrite=overwrite)
     model = load_model(run.sfm)
 
     def save_picture(name: str, image: "Tensor") -> None:
@@ -59,17 +59,23 @@ def evaluate(
 
 
 def prepared_scene(
-    run: RunFolder, source: Path, log: Log, *, sfm: str, overwrite: bool = False
+    run: RunFolder, source: Path, config: TrainConfig, log: Log, *, sfm: str, overwrite: bool = False
 ) -> "EvaluationScene":
-    """Frames, poses and references of a scene with ground truth, as `sfm` wants them (see `deblurgs eval`)."""
+    """Frames, poses and references of a scene with ground truth, as `sfm` wants them (see `deblurgs eval`).
+
+    Raises ResourceError where a training with `config` would not fit into memory.
+    """
     from deblurgs.capture.dataset import load_capture
     from deblurgs.evaluate.scenes import evaluation_scene
     from deblurgs.sfm.model import load_model
+    from deblurgs.train.memory import check_memory, estimate_memory
 
     process(
         run, source, ProcessConfig(own_sfm=sfm == "blurry-only"), log, overwrite=overwrite, true_poses=sfm == "given"
     )  # fmt: skip
     capture, model = load_capture(run.path), load_model(run.sfm)
+    # Refused before hours of work rather than in their middle. The full-size photos stay: they are compared with.
+    check_memory(estimate_memory(model.cameras, config, keep_full_size=True), log)
     given = None if sfm == "blurry-only" else capture.given_model or capture.given_poses
     if sfm == "given" and given is None and capture.truth is not None:
         given = run.path / TRUE_POSES_FILE

@@ -27,7 +27,7 @@ def write_scene(
     import torch
 
     from deblurgs.export.ply import SplatArrays, write_ply
-    from deblurgs.export.trajectories import FrameTrajectory, write_trajectories, write_tum
+    from deblurgs.export.trajectories import FrameTrajectory, ShutterEstimate, write_trajectories, write_tum
     from deblurgs.scene.shutter import sample_exposure
 
     # Joint optimisation may have moved the scene as a whole; exports live where the SfM cameras are.
@@ -61,5 +61,8 @@ def write_scene(
                     mid_camera_from_world=in_sfm(scene.trajectory(torch.tensor([f]), torch.tensor([0.5]))[0])[0],
                 )
             )  # fmt: skip
-    write_trajectories(run.trajectories_json, frames)
+    interval_s = getattr(scene.trajectory, "interval_s", None)
+    write_trajectories(
+        run.trajectories_json, frames, shutter=ShutterEstimate(interval_s=interval_s, **scene.shutter())
+    )
     write_tum(run.export / "trajectory.tum", frames)

@@ -43,11 +43,16 @@ def process(
     from deblurgs.capture.source import ingest
     from deblurgs.capture.truth import write_true_poses
     from deblurgs.sfm.stage import run_sfm
+    from deblurgs.stages.triage import triage
+
+    def capture_and_judge() -> None:
+        ingest(source, run.path, max_frames=config.max_frames, max_pixels=config.max_pixels, log=log)
+        triage(run.path, log)
 
     run.stage(
         "capture",
         {**source_identity(source), "max_frames": config.max_frames, "max_pixels": config.max_pixels},
-        lambda: ingest(source, run.path, max_frames=config.max_frames, max_pixels=config.max_pixels, log=log),
+        capture_and_judge,
         outputs=[run.frames_json], overwrite=overwrite,
     )  # fmt: skip
     capture = load_capture(run.path)

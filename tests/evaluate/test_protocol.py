@@ -128,3 +128,26 @@ def test_the_oracle_sees_the_twins_and_nobody_else_does() -> None:
     assert method_config("oracle", TrainConfig()).trajectory.kind == "static"
     with pytest.raises(UsageError, match=r"no sharp twin of b\.png"):
         method_data("oracle", EvaluationScene("x", "given", training(["b.png"], [blurred])))
+
+
+def test_transparent_parts_of_a_training_frame_do_not_count(monkeypatch) -> None:
+    """Whatever twin and render hold under the mask, the scores stay the same."""
+    scene, sfm = gaussians(), poses(2)
+    mask = torch.ones(32, 48)
+    mask[:, 30:] = 0
+    twin = sharp_image(scene, sfm[0], CAMERA, antialiased=False)
+    spoiled = torch.where(mask[..., None] > 0, twin, 1.0 - twin)
+    trained = TrainedScene(
+        scene, Trajectory(sfm, "static", 1), Photometry(2), [CAMERA] * 2, torch.ones(2), TrainConfig(), 0.0
+    )
+    monkeypatch.setattr(protocol, "train", lambda *_, **__: trained)
+    monkeypatch.setattr(protocol, "refine_pose", lambda _, pose, *args, **kwargs: pose)
+    data = dataclasses.replace(
+        training(["a.png", "b.png"], [spoiled, twin]), camera_from_world=sfm, masks=[mask, None]
+    )
+    rows = {}
+    for name, image in (("clean", twin), ("spoiled", spoiled)):
+        evaluation = EvaluationScene("masked", "given", data, twins=[Reference("a.png", image, CAMERA)])
+        (rows[name],) = evaluate(evaluation, TrainConfig(), ("plain",), (0,), Log(quiet=True))
+    assert rows["spoiled"].columns == rows["clean"].columns
+    assert rows["spoiled"].columns["raw"]["psnr"] > 60.0

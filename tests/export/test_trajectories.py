@@ -14,7 +14,9 @@ import torch
 from deblurgs.errors import CaptureError
 from deblurgs.export.trajectories import (
     FrameTrajectory,
+    ShutterEstimate,
     quat_xyzw_from_rotation,
+    read_shutter,
     read_trajectories,
     write_trajectories,
     write_tum,
@@ -137,3 +139,23 @@ def test_quaternions_are_right_at_the_identity_and_at_half_turns(vector: tuple[f
     xyzw = quat_xyzw_from_rotation(rotation)
     assert abs(np.linalg.norm(xyzw) - 1) < 1e-12 and xyzw[3] >= 0
     np.testing.assert_allclose(roma.unitquat_to_rotmat(torch.from_numpy(xyzw)).numpy(), rotation, atol=1e-12)
+
+
+def test_the_shutter_is_written_and_read(tmp_path: Path) -> None:
+    shutter = ShutterEstimate(duty=0.4, interval_s=0.05, readout=-0.2)
+    write_trajectories(tmp_path / "t.json", [frame()], shutter=shutter)
+    assert read_shutter(tmp_path / "t.json") == shutter
+    written = json.loads((tmp_path / "t.json").read_text())["shutter"]
+    assert written["exposure_s"] == pytest.approx(0.02) and written["readout_s"] == pytest.approx(-0.01)
+    write_trajectories(tmp_path / "t.json", [frame()])
+    assert read_shutter(tmp_path / "t.json") == ShutterEstimate()
+
+
+@pytest.mark.parametrize("value", [{"duty": 2}, {"duty": "x"}, {"interval_s": -1}, {"readout": [1]}, 3])
+def test_a_damaged_shutter_is_named(tmp_path: Path, value: Any) -> None:
+    write_trajectories(tmp_path / "t.json", [frame()])
+    data = json.loads((tmp_path / "t.json").read_text())
+    data["shutter"] = value
+    (tmp_path / "t.json").write_text(json.dumps(data))
+    with pytest.raises(CaptureError, match=r"t\.json"):
+        read_shutter(tmp_path / "t.json")

@@ -77,3 +77,28 @@ def test_wrong_images_are_refused() -> None:
             function(a, a.to(torch.uint8))
     with pytest.raises(ValueError, match="11x11"):
         ssim(a[:10], a[:10])
+
+
+def test_masked_pixels_do_not_count(generator: torch.Generator) -> None:
+    a, b = torch.rand(40, 50, 3, generator=generator), torch.rand(40, 50, 3, generator=generator)
+    mask = torch.ones(40, 50)
+    mask[:, 30:] = 0
+    assert torch.allclose(psnr(a, b, mask), psnr(a[:, :30], b[:, :30]))
+    assert torch.allclose(ssim(a, b, mask), ssim(a[:, :30].contiguous(), b[:, :30].contiguous()), atol=1e-6)
+    spoiled = torch.where(mask[..., None] > 0, b, torch.rand(40, 50, 3, generator=generator))
+    assert torch.equal(psnr(a, spoiled, mask), psnr(a, b, mask))
+    assert torch.equal(ssim(a, spoiled, mask), ssim(a, b, mask))
+    with pytest.raises(ValueError, match="no pixel"):
+        psnr(a, b, torch.zeros(40, 50))
+    with pytest.raises(ValueError, match="mask"):
+        ssim(a, b, torch.ones(4, 5))
+
+
+def test_thin_opaque_parts_are_still_compared(generator: torch.Generator) -> None:
+    a, b = torch.rand(40, 50, 3, generator=generator), torch.rand(40, 50, 3, generator=generator)
+    mask = torch.zeros(40, 50)
+    mask[18:22] = 1
+    spoiled = torch.where(mask[..., None] > 0, b, torch.zeros(()))
+    assert torch.equal(ssim(a, b, mask), ssim(a, spoiled, mask)) and float(ssim(a, a, mask)) == pytest.approx(
+        1.0
+    )

@@ -7,7 +7,7 @@ import pytest
 import sfm_rendered as rendered
 
 from deblurgs.scene.camera import Camera
-from deblurgs.sfm.extend import extended
+from deblurgs.sfm.extend import Found, extended
 from deblurgs.sfm.model import SparseModel
 from deblurgs.sfm.renders import Render, apart, lift
 from deblurgs.sfm.staging import FrameFile
@@ -44,7 +44,7 @@ def test_an_extended_model_keeps_capture_order_and_lists_what_is_still_lost() ->
         ["a", "b", "d"], [CAMERA] * 3, [Path(n) for n in "abd"], poses[[0, 1, 3]], points,
         np.zeros((50, 3), np.uint8), np.zeros(50, np.float32), [np.arange(50)] * 3, [("c", "blur"), ("e", "blur")],
     )  # fmt: skip
-    result = extended(model, "abcde", {"c": (CAMERA, Path("c.png"), poses[2])}, [("e", "still lost")])
+    result = extended(model, Found("abcde", {"c": (CAMERA, Path("c.png"), poses[2])}, [("e", "still lost")]))
     assert result.names == ["a", "b", "c", "d"] and result.failed == [("e", "still lost")]
     assert np.array_equal(result.camera_from_world, poses) and result.image_paths[2] == Path("c.png")
     x = points @ poses[2, :3, :3].T + poses[2, :3, 3]

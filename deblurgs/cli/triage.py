@@ -1,0 +1,42 @@
+"""deblurgs triage."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deblurgs.cli.arguments import Source, default_output
+from deblurgs.errors import UsageError
+from deblurgs.log import Log
+
+
+@dataclass
+class Triage:
+    """Which pictures are blurred, how, and which are the sharpest of the sequence."""
+
+    source: Source
+    """A picture, a folder of pictures or a video."""
+    output: Path | None = None
+    """Where triage.json and triage.jpg go; default: deblurgs_runs/<name of the source>-triage."""
+    max_frames: int = 300
+    """Look at an even choice of at most this many frames."""
+    max_pixels: int = 200_000_000
+    """Refuse images with more pixels than this."""
+    overwrite: bool = False
+    """Replace an earlier result."""
+    quiet: bool = False
+    """Print only the table, warnings and errors."""
+
+    def execute(self) -> None:
+        from rich.console import Console
+
+        from deblurgs.stages.triage import as_table, triage_source
+
+        if self.max_frames < 1 or self.max_pixels < 1:
+            raise UsageError("--max-frames and --max-pixels must be at least 1")
+        plain = default_output(self.source)
+        folder = self.output or plain.with_name(f"{plain.name}-triage")
+        rows = triage_source(
+            self.source, folder, Log(quiet=self.quiet),
+            max_frames=self.max_frames, max_pixels=self.max_pixels, overwrite=self.overwrite,
+        )  # fmt: skip
+        Console().print(as_table(rows))
+        print(folder)

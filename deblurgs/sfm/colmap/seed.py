@@ -1,0 +1,3 @@
+"""The seed of everything random in pycolmap."""
+
+SEED = 0

@@ -5,7 +5,8 @@
 One small run (ten frames of the demo) is made without interruption. Then, for each kill, a copy in which the chosen
 stage and all later ones were never done is gone on with by `deblurgs resume`; after a random time the whole process
 group gets SIGKILL. `deblurgs resume` once more must finish it with the same cameras, the same losses, the same scene
-and the same pictures, bit for bit (the splat file up to rounding), and leave no lock, no temporary file and no checkpoint behind.
+and the same pictures, bit for bit (the splat file up to rounding), and leave no lock, no temporary file and no
+checkpoint behind.
 """
 
 import argparse

@@ -5,7 +5,9 @@ from typing import Protocol
 from deblurgs.cli.demo import Demo
 from deblurgs.cli.doctor import Doctor
 from deblurgs.cli.evaluate import Eval
+from deblurgs.cli.export import Export
 from deblurgs.cli.render import Render
+from deblurgs.cli.report import Report
 from deblurgs.cli.run import Process, Run, Train
 
 
@@ -22,6 +24,8 @@ COMMANDS: dict[str, type[Command]] = {
     "process": Process,
     "train": Train,
     "render": Render,
+    "export": Export,
+    "report": Report,
     "eval": Eval,
     "demo": Demo,
     "doctor": Doctor,

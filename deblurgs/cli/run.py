@@ -32,6 +32,7 @@ class Run:
         from deblurgs.run import RunFolder
         from deblurgs.stages.process import process
         from deblurgs.stages.render import render
+        from deblurgs.stages.report import report
         from deblurgs.stages.train import save_config, train
 
         log = Log(quiet=self.quiet)
@@ -41,6 +42,7 @@ class Run:
             save_config(run, self.preset, self.train, preset(self.preset))
             train(run, self.train, log, overwrite=self.overwrite)
             render(run, log, overwrite=self.overwrite)
+            report(run, log)
             print(folder)
 
 

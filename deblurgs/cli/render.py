@@ -35,7 +35,9 @@ class Render:
         if not (0 < self.seconds <= 3600 and 0 < self.fps <= 240 and 0 < self.smoothing <= 1e3):
             raise UsageError("--seconds (up to 3600), --fps (up to 240) and --smoothing must be above 0")
         if self.path not in ("frames", "smooth") and not Path(self.path).is_file():
-            raise UsageError(f"--path {self.path}: neither `frames` nor `smooth` nor a file with a camera path")
+            raise UsageError(
+                f"--path {self.path}: neither `frames` nor `smooth` nor a file with a camera path"
+            )
         log = Log(quiet=self.quiet)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             if self.path == "frames":

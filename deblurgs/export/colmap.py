@@ -49,9 +49,7 @@ def write_colmap(folder: Path, model: ColmapModel, *, overwrite: bool = True) ->
     ids: dict[Camera, int] = {}
     for camera in model.cameras:
         ids.setdefault(camera, len(ids) + 1)
-    cameras = [
-        _CAMERA.pack(i, _PINHOLE, c.width, c.height, c.fx, c.fy, c.cx, c.cy) for c, i in ids.items()
-    ]
+    cameras = [_CAMERA.pack(i, _PINHOLE, c.width, c.height, c.fx, c.fy, c.cx, c.cy) for c, i in ids.items()]
     images = []
     for index, (name, camera) in enumerate(zip(model.names, model.cameras, strict=True), start=1):
         pose = model.camera_from_world[index - 1]
@@ -95,9 +93,7 @@ def read_colmap(folder: Path) -> ColmapModel:
             poses.append(pose)
             at = end + 1 + _COUNT.size
         data = (folder / "points3D.bin").read_bytes()
-        rows = [
-            _POINT.unpack_from(data, 8 + i * _POINT.size)[1:8] for i in range(_count(data, _POINT.size))
-        ]
+        rows = [_POINT.unpack_from(data, 8 + i * _POINT.size)[1:8] for i in range(_count(data, _POINT.size))]
     except (OSError, ValueError, KeyError, struct.error) as error:
         raise CaptureError(f"{folder} is not a COLMAP model that can be read: {error}") from error
     table = np.array(rows, np.float64).reshape(-1, 7)

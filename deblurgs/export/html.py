@@ -7,6 +7,7 @@ asks for nothing else: no script, font or picture from elsewhere, and its own po
 import base64
 import html
 import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -48,7 +49,7 @@ def viewer_page(
         "start": len(views) // 2,
         "views": [
             {
-                "name": view.name[:200],
+                "name": visible(view.name[:200]),
                 "camera_from_world": [round(float(x), 7) for x in view.camera_from_world.ravel()],
                 "width": view.camera.width, "height": view.camera.height, "fx": view.camera.fx, "fy": view.camera.fy,
             }
@@ -56,7 +57,7 @@ def viewer_page(
         ],
     }  # fmt: skip
     parts = {
-        "TITLE": html.escape(title),
+        "TITLE": html.escape(visible(title)),
         "SCRIPT": _resource("viewer.js"),
         "SCENE": json_for_html(scene),
     }
@@ -94,6 +95,11 @@ def read_html(path: Path) -> bytes:
     except (KeyError, TypeError, ValueError) as error:
         raise CaptureError(f"{path} is not a viewer page of deblurgs: {error}") from error
     return data
+
+
+def visible(text: str) -> str:
+    """Without control and direction-changing characters, with which a name could rearrange what stands around it."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c)[0] != "C")
 
 
 def json_for_html(value: object) -> str:

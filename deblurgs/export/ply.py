@@ -76,7 +76,9 @@ class SplatArrays:
     def importance(self) -> Floats:
         """How much of a picture each Gaussian fills, up to a common factor: opacity times its two longest axes, [N]."""
         axes = np.sort(self.log_scales, axis=1)[:, 1:].sum(axis=1)
-        return (1.0 / (1.0 + np.exp(-self.logit_opacities)) * np.exp(np.clip(axes, -60, 60))).astype(np.float32)
+        return (1.0 / (1.0 + np.exp(-self.logit_opacities)) * np.exp(np.clip(axes, -60, 60))).astype(
+            np.float32
+        )
 
 
 def property_names(num_rest: int) -> list[str]:

@@ -147,9 +147,9 @@ def _from_smallest_three(data: bytes) -> NDArray[np.float32]:
 
 def _quantised_sh(sh: NDArray[np.float32]) -> bytes:
     """[N,K-1,3] -> bytes, colour innermost; rounded to the middle of a step so that zero stays zero."""
-    step = np.concatenate(
-        [np.full(2 * d + 3, s) for d, s in enumerate(_SH_STEPS)] or [np.zeros(0)]
-    )[: sh.shape[1], None]
+    step = np.concatenate([np.full(2 * d + 3, s) for d, s in enumerate(_SH_STEPS)] or [np.zeros(0)])[
+        : sh.shape[1], None
+    ]
     level = np.round(sh * 128.0) + 128.0
     return np.clip(np.floor((level + step / 2) / step) * step, 0, 255).astype(np.uint8).tobytes()
 

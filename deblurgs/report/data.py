@@ -18,7 +18,7 @@ Doubles = NDArray[np.float64]
 class ReportFrame:
     """One frame with a sharp rendering. observed, sharp, support: image files (support may be None). paths: where
     points of the scene go during the exposure, each [V,2] pixels of the observed image. trust: its entry in trust.json,
-    empty where there is none."""
+    empty where there is none. by_network: restored alone by a neural network, not by the scene."""
 
     name: str
     observed: Path
@@ -28,6 +28,7 @@ class ReportFrame:
     height: int
     paths: Sequence[Doubles]
     trust: Mapping[str, Any] = field(default_factory=dict)
+    by_network: bool = False
 
     @property
     def path_px(self) -> float:
@@ -52,7 +53,8 @@ class Candidate:
 @dataclass(frozen=True)
 class ReportData:
     """title: name of the run. command: the exact command line. metrics: the lines of metrics.jsonl; sfm: sfm.json;
-    manifest: manifest.json; config: config.json; trust: trust.json without its frames."""
+    manifest: manifest.json; config: config.json; trust: trust.json.
+    splats: None where there is no scene."""
 
     title: str
     command: str
@@ -63,7 +65,7 @@ class ReportData:
     manifest: Mapping[str, Any]
     config: Mapping[str, Any]
     trust: Mapping[str, Any]
-    splats: SplatArrays
+    splats: SplatArrays | None
     views: Sequence[View]
 
 

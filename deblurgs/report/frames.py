@@ -62,7 +62,11 @@ def contact_sheet(candidates: Sequence[Candidate], sizes: Sizes) -> str:
     parts = []
     for c in candidates:
         uri = None if c.image is None else data_uri(c.image, sizes.thumb_px, sizes.quality)
-        picture = f'<img src="{uri}" alt="" loading="lazy">' if uri else '<div class="empty" aria-hidden="true"></div>'
+        picture = (
+            f'<img src="{uri}" alt="" loading="lazy">'
+            if uri
+            else '<div class="empty" aria-hidden="true"></div>'
+        )
         scores = []
         if c.sharpness is not None:
             share = max(0.0, min(1.0, c.sharpness / sharpest))
@@ -72,7 +76,11 @@ def contact_sheet(candidates: Sequence[Candidate], sizes: Sizes) -> str:
             )
         if c.blur_probability is not None:
             scores.append(f'<span class="quiet">blur {100 * c.blur_probability:.0f} %</span>')
-        state = "" if c.kept and c.registered else f'<span class="badge bad">{text(c.reason or "left out")}</span>'
+        state = (
+            ""
+            if c.kept and c.registered
+            else f'<span class="badge bad">{text(c.reason or "left out")}</span>'
+        )
         parts.append(
             f'<li class="{"kept" if c.kept and c.registered else "left-out"}">{picture}'
             f'<span class="file">{name(c.name)}</span><span class="scores">{"".join(scores)}</span>{state}</li>'
@@ -88,9 +96,7 @@ def evidence(frames: Sequence[ReportFrame], sizes: Sizes, reasons: dict[str, str
         if photo is None:
             continue
         label = name(frame.name)
-        overlay = (
-            f'<div class="over"><img src="{photo}" alt="{label}, observed" loading="lazy">{paths_svg(frame)}</div>'
-        )
+        overlay = f'<div class="over"><img src="{photo}" alt="{label}, observed" loading="lazy">{paths_svg(frame)}</div>'
         support = None if frame.support is None else data_uri(frame.support, sizes.evidence_px, sizes.quality)
         trust_map = (
             f'<img src="{support}" alt="{label}: where the pixels of the sharp frame come from" loading="lazy">'
@@ -124,6 +130,12 @@ def paths_svg(frame: ReportFrame) -> str:
 def _verdict(frame: ReportFrame, reasons: dict[str, str]) -> str:
     shares = [(key, number(frame.trust.get(key))) for key in ("own", "recovered", "guessed")]
     trust = number(frame.trust.get("trust"))
+    if frame.by_network:
+        return (
+            '<div class="shares" role="img" aria-label="all by a neural network"><span class="network" '
+            'style="flex-grow:1"></span></div><p class="verdict"><span class="badge bad">network alone</span> No camera '
+            "was found for this photo; every pixel comes from a neural network.</p>"
+        )
     if trust is None or any(value is None for _, value in shares):
         return '<p class="quiet">No self-check for this frame.</p>'
     words = {"own": "sharp in this frame", "recovered": "from other frames", "guessed": "a guess"}

@@ -1,16 +1,16 @@
 """Text into HTML: everything that comes from a user's files passes through here."""
 
 import html
-import unicodedata
 from collections.abc import Iterable, Sequence
+
+from deblurgs.export.html import visible
 
 MAX_NAME = 120
 
 
 def text(value: object) -> str:
-    """Escaped; control and direction-changing characters are dropped, so that a name cannot rearrange the page."""
-    shown = "".join(c for c in str(value) if c in "\n\t" or unicodedata.category(c)[0] != "C")
-    return html.escape(shown, quote=True)
+    """Escaped, and without characters that nobody sees."""
+    return html.escape(visible(str(value)), quote=True)
 
 
 def name(value: str) -> str:

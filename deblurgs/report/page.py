@@ -46,7 +46,8 @@ def _page(data: ReportData, sizes: Sizes) -> str:
             "evidence", "Frame by frame",
             "Left: how points of the scene moved while the shutter was open. Right: where the sharp pixels come from - "
             "<span class='key own'>sharp in this frame</span> <span class='key recovered'>recovered from other frames"
-            "</span> <span class='key guessed'>a guess of the model</span>.",
+            "</span> <span class='key guessed'>a guess of the model</span> "
+            "<span class='key network'>restored alone by a neural network</span>.",
             frames.evidence(data.frames, sizes, reasons),
         ),
         ("learning", "Learning curves", "", _curves(data)),
@@ -96,7 +97,7 @@ def _summary(data: ReportData) -> str:
         ("-" if trust is None else f"{100 * trust:.0f} %", "mean trust of the sharp pixels"),
         ("-" if reliable is None else f"{reliable:.0f} of {len(data.frames)}", "sharp frames reliable"),
         (f"{max((f.path_px for f in data.frames), default=0.0):.0f} px", "longest blur"),
-        (f"{len(data.splats):,}".replace(",", " "), "Gaussians"),
+        (f"{0 if data.splats is None else len(data.splats):,}".replace(",", " "), "Gaussians"),
         (seconds(total), "in all"),
     ]
     items = "".join(f"<div><dt>{text(label)}</dt><dd>{text(value)}</dd></div>" for value, label in figures)
@@ -140,12 +141,12 @@ def _curves(data: ReportData) -> str:
 
 
 def _viewer(data: ReportData, sizes: Sizes) -> str:
-    if not len(data.splats) or not data.views:
+    if data.splats is None or not len(data.splats) or not data.views:
         return ""
     page = viewer_page(data.splats, data.views, title=f"{data.title}: 3-D view", max_splats=sizes.splats)
     shown = min(sizes.splats, len(data.splats))
     note = f"{shown} of {len(data.splats)} Gaussians, colour without view dependence."
     return (
-        f'<iframe class="viewer" title="3-D view of the scene" loading="lazy" sandbox="allow-scripts" '
+        f'<iframe class="viewer" title="3-D view of the scene" loading="lazy" '
         f'srcdoc="{html.escape(page, quote=True)}"></iframe><p class="quiet">{note}</p>'
     )

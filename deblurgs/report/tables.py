@@ -23,7 +23,13 @@ def registration(candidates: Sequence[Candidate], data: ReportData) -> str:
         path = f"{frame.path_px:.1f} px" if frame is not None and frame.path_px else "-"
         trust = number(frame.trust.get("trust")) if frame is not None else None
         rows.append(
-            [name(c.name), state, path, "-" if trust is None else f"{100 * trust:.0f} %", text(c.reason) or "-"]
+            [
+                name(c.name),
+                state,
+                path,
+                "-" if trust is None else f"{100 * trust:.0f} %",
+                text(c.reason) or "-",
+            ]
         )
     return table(["frame", "camera", "path in exposure", "trust", "reason"], rows, caption="Registration")
 

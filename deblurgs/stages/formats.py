@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Format = Literal[
-    "ply", "spz", "splat", "html", "colmap", "transforms", "tum", "camera-path", "mp4", "depth"
-]
+Format = Literal["ply", "spz", "splat", "html", "colmap", "transforms", "tum", "camera-path", "mp4", "depth"]
 Video = Literal["sharp", "side-by-side", "wipe", "slow-motion", "stabilised"]
 
 
@@ -88,9 +86,7 @@ def _ply(job: ExportJob) -> int:
 def _spz(job: ExportJob) -> int:
     from deblurgs.export.spz import write_spz
 
-    return write_spz(
-        job.target, job.finished.splats(), version=job.spz_version, overwrite=job.overwrite
-    )
+    return write_spz(job.target, job.finished.splats(), version=job.spz_version, overwrite=job.overwrite)
 
 
 def _splat(job: ExportJob) -> int:
@@ -150,7 +146,9 @@ def _tum(job: ExportJob) -> int:
     from deblurgs.export.trajectories import read_trajectories, write_tum
 
     if not job.run.trajectories_json.is_file():
-        raise UsageError(f"{job.run.path} has no trajectories.json. Run  deblurgs render {job.run.path}  first.")
+        raise UsageError(
+            f"{job.run.path} has no trajectories.json. Run  deblurgs render {job.run.path}  first."
+        )
     write_tum(job.target, read_trajectories(job.run.trajectories_json), overwrite=job.overwrite)
     return 0
 

@@ -199,9 +199,7 @@ def camera_path_video(run: RunFolder, source: Path, log: Log, *, overwrite: bool
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists. Use --overwrite to render the path again.")
     finished = load_finished(run, log)
-    poses = as_tensor(
-        finished.sfm_from_scene.inverse().apply_camera_from_world(wanted.camera_from_world)
-    )
+    poses = as_tensor(finished.sfm_from_scene.inverse().apply_camera_from_world(wanted.camera_from_world))
     run.renders.mkdir(exist_ok=True)
     with log.progress("path", len(poses)) as ticker:
 

@@ -25,30 +25,39 @@ PATHS_PER_FRAME = 40
 
 
 def report(run: RunFolder, log: Log) -> Path:
-    """Write report.html into the run folder. What is missing is left out of it; the trained scene is needed."""
+    """Write report.html into the run folder. What is missing is left out of it.
+
+    Raises CaptureError when the run folder has no frames at all.
+    """
     from deblurgs.capture.dataset import load_capture
     from deblurgs.report.data import ReportData
     from deblurgs.report.page import report_page
 
-    finished = load_finished(run, log)
+    finished = load_finished(run, log) if _has_scene(run) else None
     trust = _object(run.trust_json)
-    sfm = _object(run.sfm / "sfm.json")
+    capture = load_capture(run.path)
     data = ReportData(
         title=run.path.resolve().name,
         command=_command(run.manifest),
-        frames=_frames(run, finished, trust),
-        candidates=_candidates(run, load_capture(run.path), finished),
+        frames=[*([] if finished is None else _frames(run, finished, trust)), *_network_frames(run, capture, trust)],
+        candidates=_candidates(run, capture, finished),
         metrics=read_json_lines(run.metrics_jsonl) if run.metrics_jsonl.is_file() else [],
-        sfm=sfm,
+        sfm=_object(run.sfm / "sfm.json"),
         manifest=run.manifest,
         config=_object(run.config_json),
         trust=trust,
-        splats=finished.splats(),
-        views=finished.views(),
-    )
+        splats=None if finished is None else finished.splats(),
+        views=[] if finished is None else finished.views(),
+    )  # fmt: skip
     target = run.path / REPORT_FILE
     write_bytes_atomic(target, report_page(data).encode("utf-8", "replace"))
     return target
+
+
+def _has_scene(run: RunFolder) -> bool:
+    from deblurgs.stages.train import PARTIAL_FILE, SCENE_FILE
+
+    return any((run.checkpoint / file).is_file() for file in (SCENE_FILE, PARTIAL_FILE))
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -95,6 +104,21 @@ def _frames(run: RunFolder, finished: FinishedScene, trust: Mapping[str, Any]) -
     return frames
 
 
+def _network_frames(run: RunFolder, capture: "Capture", trust: Mapping[str, Any]) -> "list[ReportFrame]":
+    """Frames that a network restored without the scene, where trust.json names such."""
+    from deblurgs.report.data import ReportFrame
+
+    listed = trust.get("made_by_network")
+    wanted = {str(name) for name in listed} if isinstance(listed, list) else set()
+    frames = [frame for frame in capture.frames if frame.name in wanted]
+    stems = unique_stems([frame.name for frame in frames])
+    return [
+        ReportFrame(frame.name, frame.path, sharp, None, frame.width, frame.height, [], by_network=True)
+        for frame, stem in zip(frames, stems, strict=True)
+        if (sharp := run.sharp / f"{stem}.png").is_file()
+    ]
+
+
 def point_paths(
     trajectory: "FrameTrajectory", points: "NDArray[np.float64]", camera: "Camera"
 ) -> "list[NDArray[np.float64]]":
@@ -122,15 +146,15 @@ def point_paths(
     return [track for track in tracks if np.isfinite(track).all()]
 
 
-def _candidates(run: RunFolder, capture: "Capture", finished: FinishedScene) -> "list[Candidate]":
+def _candidates(run: RunFolder, capture: "Capture", finished: FinishedScene | None) -> "list[Candidate]":
     """All photos that triage looked at, or at least the frames; with why some are left out."""
     from deblurgs.capture.dataset import TRIAGE_FILE
     from deblurgs.report.data import Candidate, number
 
     frames = {frame.name: frame for frame in capture.frames}
     dropped = dict(capture.dropped)
-    failed = dict(finished.model.failed)
-    registered = set(finished.names)
+    failed = {} if finished is None else dict(finished.model.failed)
+    registered = set() if finished is None else set(finished.names)
     listed = _object(run.path / TRIAGE_FILE).get("candidates")
     scores = {
         str(e.get("name")): e for e in (listed if isinstance(listed, list) else []) if isinstance(e, dict)

@@ -238,7 +238,7 @@ def _floats(data: bytes) -> NDArray[np.float32]:
     return np.frombuffer(data, np.uint8).astype(np.float32)
 
 
-def _zstandard():  # noqa: ANN202  (an optional package has no type here)
+def _zstandard():
     try:
         import zstandard
     except ImportError as error:

@@ -96,7 +96,8 @@ def evidence(frames: Sequence[ReportFrame], sizes: Sizes, reasons: dict[str, str
         if photo is None:
             continue
         label = name(frame.name)
-        overlay = f'<div class="over"><img src="{photo}" alt="{label}, observed" loading="lazy">{paths_svg(frame)}</div>'
+        picture = f'<img src="{photo}" alt="{label}, observed" loading="lazy">'
+        overlay = f'<div class="over">{picture}{paths_svg(frame)}</div>'
         support = None if frame.support is None else data_uri(frame.support, sizes.evidence_px, sizes.quality)
         trust_map = (
             f'<img src="{support}" alt="{label}: where the pixels of the sharp frame come from" loading="lazy">'
@@ -133,8 +134,8 @@ def _verdict(frame: ReportFrame, reasons: dict[str, str]) -> str:
     if frame.by_network:
         return (
             '<div class="shares" role="img" aria-label="all by a neural network"><span class="network" '
-            'style="flex-grow:1"></span></div><p class="verdict"><span class="badge bad">network alone</span> No camera '
-            "was found for this photo; every pixel comes from a neural network.</p>"
+            'style="flex-grow:1"></span></div><p class="verdict"><span class="badge bad">network alone</span> No '
+            "camera was found for this photo; every pixel comes from a neural network.</p>"
         )
     if trust is None or any(value is None for _, value in shares):
         return '<p class="quiet">No self-check for this frame.</p>'

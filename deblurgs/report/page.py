@@ -39,8 +39,10 @@ def report_page(data: ReportData, *, max_bytes: int = MAX_BYTES) -> str:
 
 def _page(data: ReportData, sizes: Sizes) -> str:
     reasons = {str(k): str(v) for k, v in (data.trust.get("reasons") or {}).items()}
+    pairs = frames.before_after(data.frames, sizes)
+    found = tables.registration(data.candidates, data) + tables.ladder(data.sfm)
     sections = [
-        ("compare", "Before and after", "Drag the bar, or use the arrow keys.", frames.before_after(data.frames, sizes)),
+        ("compare", "Before and after", "Drag the bar, or use the arrow keys.", pairs),
         ("scene", "The scene in 3-D", "Drag to turn, scroll to come nearer.", _viewer(data, sizes)),
         (
             "evidence", "Frame by frame",
@@ -56,7 +58,7 @@ def _page(data: ReportData, sizes: Sizes) -> str:
             "Sharpness is comparable within this capture only; a longer bar is sharper.",
             frames.contact_sheet(data.candidates, sizes),
         ),
-        ("cameras", "Cameras", _camera_line(data), tables.registration(data.candidates, data) + tables.ladder(data.sfm)),
+        ("cameras", "Cameras", _camera_line(data), found),
         ("cost", "Time and memory", "", tables.stages(data.manifest)),
         ("reproduce", "Do it again", "", tables.reproduce(data)),
     ]  # fmt: skip

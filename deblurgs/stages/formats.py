@@ -182,7 +182,7 @@ def _depth(job: ExportJob) -> int:
     scale = float(finished.sfm_from_scene.scale)
 
     def depth(f: int) -> "NDArray[np.float32]":
-        return frame_depth(finished.scene, f, finished.model.cameras[f]).numpy() * scale
+        return (frame_depth(finished.scene, f, finished.model.cameras[f]) * scale).numpy()
 
     job.target.mkdir(parents=True, exist_ok=True)
     factor = depth_factor(max(float(depth(f).max()) for f in range(len(finished.names))))

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import screenshot
 
 from deblurgs.errors import CaptureError
 from deblurgs.export.html import View, read_html, viewer_page, write_html
 from deblurgs.export.ply import SplatArrays
 from deblurgs.export.splat import encode_splat
 from deblurgs.scene.camera import Camera
-from browser import screenshot
 
 EVIL = "</script><script>alert(1)</script>&{{SCENE}}.png"
 

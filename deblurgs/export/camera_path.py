@@ -2,7 +2,8 @@
 
 Top level: `camera_type` perspective, `render_height`, `render_width`, `fps`, `seconds`, `is_cycle`,
 `smoothness_value`, `keyframes`, `camera_path`. Each item of `camera_path` is one picture: `camera_to_world` (16
-numbers, row by row, OpenGL axes), `fov` (vertical, degrees), `aspect` (width / height). The world is that of export/scene.ply.
+numbers, row by row, OpenGL axes), `fov` (vertical, degrees), `aspect` (width / height).
+The world is that of export/scene.ply.
 """
 
 import math

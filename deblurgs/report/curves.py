@@ -36,7 +36,7 @@ def line_chart(points: Sequence[tuple[float, float]], *, title: str, unit: str, 
         value = 10**level if log else level
         grid.append(
             f'<line class="grid" x1="{_LEFT}" x2="{_W - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>'
+            f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}</text>'
         )
     end_x, end_y = at(xs[-1], ys[-1])
     summary = f"{title}: from {points[0][1]:.4g} to {points[-1][1]:.4g} {unit} over {xs[-1]:.0f} steps"
@@ -47,6 +47,11 @@ def line_chart(points: Sequence[tuple[float, float]], *, title: str, unit: str, 
         f'<text x="{_W - _RIGHT}" y="{_H - 10}" text-anchor="end">step {xs[-1]:.0f}</text>'
         f'<polyline class="line" points="{line}"/>'
         f'<circle class="dot" cx="{end_x:.1f}" cy="{end_y:.1f}" r="4"/>'
-        f'<text class="strong" x="{end_x - 8:.1f}" y="{end_y - 9:.1f}" text-anchor="end">{points[-1][1]:.4g}</text>'
+        f'<text class="strong" x="{end_x - 8:.1f}" y="{end_y - 9:.1f}" text-anchor="end">{_short(points[-1][1], 4)}</text>'
         "</svg></figure>"
     )
+
+
+def _short(value: float, digits: int = 3) -> str:
+    """A few digits, but no powers of ten for counts."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"

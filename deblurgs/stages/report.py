@@ -70,10 +70,13 @@ def _object(path: Path) -> dict[str, Any]:
 
 
 def _command(manifest: Mapping[str, Any]) -> str:
-    """The command that trained the scene; `deblurgs report` itself may be the latest one."""
-    trained = (manifest.get("stages") or {}).get("train") or {}
-    words = [str(word) for word in trained.get("command") or manifest.get("command") or []]
-    return shlex.join(["deblurgs", *words[1:]])
+    """The command that trained the scene, or else brought the frames; the latest one may be `deblurgs report`."""
+    entries = manifest.get("stages") or {}
+    for stage in ("train", "sfm", "capture"):
+        words = (entries.get(stage) or {}).get("command")
+        if isinstance(words, list) and words:
+            return shlex.join(["deblurgs", *(str(word) for word in words[1:])])
+    return "not recorded: this run was made by an older version"
 
 
 def _frames(run: RunFolder, finished: FinishedScene, trust: Mapping[str, Any]) -> "list[ReportFrame]":

@@ -47,7 +47,8 @@ def line_chart(points: Sequence[tuple[float, float]], *, title: str, unit: str, 
         f'<text x="{_W - _RIGHT}" y="{_H - 10}" text-anchor="end">step {xs[-1]:.0f}</text>'
         f'<polyline class="line" points="{line}"/>'
         f'<circle class="dot" cx="{end_x:.1f}" cy="{end_y:.1f}" r="4"/>'
-        f'<text class="strong" x="{end_x - 8:.1f}" y="{end_y - 9:.1f}" text-anchor="end">{_short(points[-1][1], 4)}</text>'
+        f'<text class="strong" x="{end_x - 8:.1f}" y="{end_y - 9:.1f}" text-anchor="end">'
+        f"{_short(points[-1][1], 4)}</text>"
         "</svg></figure>"
     )
 

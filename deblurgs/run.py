@@ -268,6 +268,7 @@ class RunFolder:
             "status": StageStatus.RUNNING,
             "started_utc": _now_utc(),
             "deblurgs": __version__,
+            "command": self._command,
             "fingerprint": fingerprint(settings),
             "config": settings,
         }

@@ -5,7 +5,9 @@ from typing import Protocol
 from deblurgs.cli.demo import Demo
 from deblurgs.cli.doctor import Doctor
 from deblurgs.cli.evaluate import Eval
+from deblurgs.cli.export import Export
 from deblurgs.cli.render import Render
+from deblurgs.cli.report import Report
 from deblurgs.cli.resume import Resume
 from deblurgs.cli.run import Process, Run, Train
 from deblurgs.cli.triage import Triage
@@ -26,6 +28,8 @@ COMMANDS: dict[str, type[Command]] = {
     "resume": Resume,
     "render": Render,
     "triage": Triage,
+    "export": Export,
+    "report": Report,
     "eval": Eval,
     "demo": Demo,
     "doctor": Doctor,

@@ -1,7 +1,7 @@
 """deblurgs render."""
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
 
 from deblurgs.cli.arguments import Source, require_run_folder
 from deblurgs.errors import UsageError
@@ -15,8 +15,9 @@ class Render:
 
     run: Source
     """The run folder."""
-    path: Literal["frames", "smooth"] = "frames"
-    """frames: every frame at its own pose; smooth: an interpolated novel path to renders/path.mp4."""
+    path: str = "frames"
+    """frames: every frame at its own pose; smooth: an interpolated novel path to renders/path.mp4; a FILE.json: the
+    camera path in it (nerfstudio's format, as `export --format camera-path` writes it) to renders/FILE.mp4."""
     seconds: float = 8.0
     """Length of the novel path."""
     fps: int = 30
@@ -32,15 +33,22 @@ class Render:
 
     def execute(self) -> None:
         from deblurgs.run import RunFolder
-        from deblurgs.stages.render import novel_path, render
+        from deblurgs.stages.render import camera_path_video, novel_path, render
 
         if not (0 < self.seconds <= 3600 and 0 < self.fps <= 240 and 0 < self.smoothing <= 1e3):
             raise UsageError("--seconds (up to 3600), --fps (up to 240) and --smoothing must be above 0")
         require(self.device)
+        if self.path not in ("frames", "smooth") and not Path(self.path).is_file():
+            raise UsageError(
+                f"--path {self.path}: neither `frames` nor `smooth` nor a file with a camera path"
+            )
         log = Log(quiet=self.quiet)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             if self.path == "frames":
                 render(run, log, overwrite=self.overwrite, device=self.device)
+                return
+            if self.path != "smooth":
+                print(camera_path_video(run, Path(self.path), log, overwrite=self.overwrite))
                 return
             print(
                 novel_path(

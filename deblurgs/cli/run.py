@@ -41,6 +41,7 @@ class Run:
         from deblurgs.run import RunFolder
         from deblurgs.stages.process import process
         from deblurgs.stages.render import render
+        from deblurgs.stages.report import report
         from deblurgs.stages.request import save_request
         from deblurgs.stages.train import train
 
@@ -59,6 +60,7 @@ class Run:
                 device=self.device,
             )  # fmt: skip
             render(run, log, overwrite=self.overwrite, device=self.device)
+            report(run, log)
             print(folder)
 
 

@@ -59,6 +59,27 @@ class SplatArrays:
     def sh_degree(self) -> int:
         return _REST_COUNTS.index(self.shN.shape[1] * 3)
 
+    def chosen(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "SplatArrays":
+        """The Gaussians of a mask [N] or of indices [M], in that order."""
+        return SplatArrays(
+            self.means[rows], self.quats_wxyz[rows], self.log_scales[rows], self.logit_opacities[rows],
+            self.sh0[rows], self.shN[rows], self.antialiased,
+        )  # fmt: skip
+
+    def finite(self) -> "SplatArrays":
+        """Without the Gaussians that have a NaN or an infinite value."""
+        ok = np.isfinite(self.logit_opacities) & np.isfinite(self.shN).all(axis=(1, 2))
+        for table in (self.means, self.quats_wxyz, self.log_scales, self.sh0):
+            ok &= np.isfinite(table).all(axis=1)
+        return self if ok.all() else self.chosen(ok)
+
+    def importance(self) -> Floats:
+        """How much of a picture each Gaussian fills, up to a common factor: opacity times its two longest axes, [N]."""
+        axes = np.sort(self.log_scales, axis=1)[:, 1:].sum(axis=1)
+        return (1.0 / (1.0 + np.exp(-self.logit_opacities)) * np.exp(np.clip(axes, -60, 60))).astype(
+            np.float32
+        )
+
 
 def property_names(num_rest: int) -> list[str]:
     """The standard's property names in order for `num_rest` f_rest values."""
@@ -80,6 +101,7 @@ def write_ply(
     antialiased overrides `arrays.antialiased`; it is written as the comment `SplatRenderMode: mip`, without
     which viewers would draw such a scene too bold. Raises as `deblurgs.files.atomic_path`.
     """
+    total, arrays = len(arrays), arrays.finite()
     n, rest = len(arrays), arrays.shN.shape[1] * 3
     table = np.zeros((n, len(property_names(rest))), dtype="<f4")
     table[:, 0:3] = arrays.means  # Columns 3:6 are the normals, zero by convention.
@@ -88,10 +110,6 @@ def write_ply(
     table[:, 9 + rest] = arrays.logit_opacities
     table[:, 10 + rest : 13 + rest] = arrays.log_scales
     table[:, 13 + rest : 17 + rest] = arrays.quats_wxyz
-    finite = np.isfinite(table).all(axis=1)
-    if not finite.all():
-        table = table[finite]
-
     mip = arrays.antialiased if antialiased is None else antialiased
     header = [
         "ply",
@@ -105,7 +123,7 @@ def write_ply(
     with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
         file.write(("\n".join(header) + "\n").encode("ascii"))
         table.tofile(file)
-    return n - len(table)
+    return total - n
 
 
 def read_ply(path: Path) -> SplatArrays:

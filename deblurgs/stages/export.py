@@ -23,30 +23,21 @@ def write_scene(
     log: Log,
 ) -> None:
     """PLY and trajectories in the SfM's own world."""
-    import numpy as np
     import torch
 
-    from deblurgs.export.ply import SplatArrays, write_ply
+    from deblurgs.export.ply import write_ply
     from deblurgs.export.trajectories import FrameTrajectory, ShutterEstimate, write_trajectories, write_tum
     from deblurgs.scene.shutter import sample_exposure
+    from deblurgs.stages.splats import poses_in_sfm, sfm_from_scene, splat_arrays
 
-    # Joint optimisation may have moved the scene as a whole; exports live where the SfM cameras are.
-    sfm_from_scene = scene_from_sfm.inverse() @ scene.frame_drift().inverse()
-    moved = scene.gaussians.transformed(sfm_from_scene).tensors()
+    similarity = sfm_from_scene(scene, scene_from_sfm)
     run.export.mkdir(exist_ok=True)
-    dropped = write_ply(
-        run.export / "scene.ply",
-        SplatArrays(
-            means=moved["means"].numpy(), quats_wxyz=moved["quats"].numpy(), log_scales=moved["log_scales"].numpy(),
-            logit_opacities=moved["logit_opacities"].numpy(), sh0=moved["sh0"][:, 0].numpy(), shN=moved["shN"].numpy(),
-        ),
-        antialiased=scene.config.antialiased,
-    )  # fmt: skip
+    dropped = write_ply(run.export / "scene.ply", splat_arrays(scene, similarity))
     if dropped:
         log.warn(f"{dropped} Gaussians with non-finite numbers were left out of export/scene.ply")
 
     def in_sfm(poses: "Tensor") -> "NDArray[np.float64]":
-        return np.asarray(sfm_from_scene.apply_camera_from_world(poses.double().numpy()), np.float64)
+        return poses_in_sfm(poses, similarity)
 
     frames = []
     views = scene.num_views(scene.training_cameras)

@@ -30,11 +30,12 @@ def find_lost_frames(
     from deblurgs.files import read_json
     from deblurgs.render.render import frame_depth, sharp_view
     from deblurgs.sfm.stage import SharpRender, register_missing
+    from deblurgs.stages.splats import sfm_from_scene as moved_back
 
     report = read_json(run.sfm / "sfm.json")
     if not model.failed or not isinstance(report, dict) or report.get("given"):
         return model
-    sfm_from_scene = scene_from_sfm.inverse() @ scene.frame_drift().inverse()
+    sfm_from_scene = moved_back(scene, scene_from_sfm)
     with torch.no_grad():
         mid = scene.trajectory.all_at(0.5)
     poses = np.asarray(sfm_from_scene.apply_camera_from_world(mid.double().numpy()), np.float64)

@@ -209,3 +209,31 @@ def novel_path(
 
         write_mp4(target, frames(), Fraction(fps))
     return target
+
+
+def camera_path_video(run: RunFolder, source: Path, log: Log, *, overwrite: bool) -> Path:
+    """The pictures of a camera-path JSON as video; -> renders/<name of the JSON>.mp4."""
+    from deblurgs.export.camera_path import read_camera_path
+    from deblurgs.export.video import write_mp4
+    from deblurgs.render.render import sharp_view
+    from deblurgs.stages.splats import load_finished
+    from deblurgs.train.data import as_tensor
+
+    wanted = read_camera_path(source)
+    # `sharp.mp4` is the render stage's own.
+    stem = source.stem if source.stem != "sharp" else "sharp_path"
+    target = run.renders / f"{stem}.mp4"
+    if target.exists() and not overwrite:
+        raise UsageError(f"{target} exists. Use --overwrite to render the path again.")
+    finished = load_finished(run, log)
+    poses = as_tensor(finished.sfm_from_scene.inverse().apply_camera_from_world(wanted.camera_from_world))
+    run.renders.mkdir(exist_ok=True)
+    with log.progress("path", len(poses)) as ticker:
+
+        def frames():
+            for i, (pose, camera) in enumerate(zip(poses, wanted.cameras, strict=True)):
+                ticker.update(i + 1)
+                yield (sharp_view(finished.scene, pose, camera).numpy() * 255.0 + 0.5).astype("uint8")
+
+        write_mp4(target, frames(), wanted.fps, log=log, overwrite=overwrite)
+    return target

@@ -5,12 +5,13 @@ from deblurgs.log import Log
 from deblurgs.run import RunFolder, StageStatus
 from deblurgs.stages.process import process
 from deblurgs.stages.render import render
+from deblurgs.stages.report import report
 from deblurgs.stages.request import read_request
 from deblurgs.stages.train import train
 
 
 def resume(run: RunFolder, log: Log) -> None:
-    """All stages that are not done yet: frames, cameras, training, pictures.
+    """All stages that are not done yet: frames, cameras, training, pictures, report.
 
     Raises UsageError when the folder does not say what to do, or when its source is needed and not there any more.
     """
@@ -29,3 +30,4 @@ def resume(run: RunFolder, log: Log) -> None:
         return
     train(run, request.train, log, checkpoint_every=request.checkpoint_every)
     render(run, log)
+    report(run, log)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("run", "process", "train", "render", "eval", "demo", "doctor")
+COMMANDS = ("run", "process", "train", "render", "export", "report", "eval", "demo", "doctor")
 LIMIT_S = 1.0
 HEAVY = ("torch", "pycolmap", "av", "scipy", "PIL", "imageio", "safetensors")
 

@@ -42,7 +42,13 @@ def test_every_promised_file_is_there(desk: Path) -> None:
         pictures = sorted((desk / "renders" / folder).glob("*.png"))
         assert len(pictures) == model["registered"]
         assert all(iio.imread(p).shape == (320, 480, 3) for p in pictures), "full input size"
-    for name in ("renders/compare.jpg", "config.json", "metrics.jsonl", "sfm/sparse/0/cameras.bin"):
+    for name in (
+        "renders/compare.jpg",
+        "config.json",
+        "metrics.jsonl",
+        "sfm/sparse/0/cameras.bin",
+        "report.html",
+    ):
         assert (desk / name).stat().st_size > 0, name
     manifest = json.loads((desk / "manifest.json").read_text())
     assert {n: s["status"] for n, s in manifest["stages"].items()} == dict.fromkeys(

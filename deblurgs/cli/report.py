@@ -1,0 +1,24 @@
+"""deblurgs report."""
+
+from dataclasses import dataclass
+
+from deblurgs.cli.arguments import Source, require_run_folder
+from deblurgs.log import Log
+
+
+@dataclass
+class Report:
+    """report.html: what came out of a run, how far it can be trusted and why; one file, offline."""
+
+    run: Source
+    """The run folder."""
+    quiet: bool = False
+    """Print only warnings and errors."""
+
+    def execute(self) -> None:
+        from deblurgs.run import RunFolder
+        from deblurgs.stages.report import report
+
+        log = Log(quiet=self.quiet)
+        with RunFolder(require_run_folder(self.run), log=log) as run:
+            print(report(run, log))

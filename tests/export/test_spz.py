@@ -1,0 +1,134 @@
+"""SPZ and .splat: round trips within the formats' own precision, foreign readers, damaged files."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deblurgs.errors import CaptureError
+from deblurgs.export.ply import SplatArrays, write_ply
+from deblurgs.export.splat import read_splat, write_splat
+from deblurgs.export.spz import _FLIP_SH, read_spz, write_spz
+from deblurgs.math.sh_rotation import rotate_sh
+
+
+def splats(n: int = 300, degree: int = 3, *, antialiased: bool = False) -> SplatArrays:
+    rng = np.random.default_rng(n + degree)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(np.float32)
+
+    return SplatArrays(
+        means=4 * normal(n, 3), quats_wxyz=normal(n, 4), log_scales=normal(n, 3) - 4, logit_opacities=2 * normal(n),
+        sh0=0.5 * normal(n, 3), shN=0.2 * normal(n, (degree + 1) ** 2 - 1, 3).clip(-3, 3), antialiased=antialiased,
+    )  # fmt: skip
+
+
+def same_rotation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """|cosine| between quaternions of any length: 1 for the same rotation."""
+    return np.abs((a * b).sum(1)) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+def check_close(read: SplatArrays, written: SplatArrays) -> None:
+    np.testing.assert_allclose(read.means, written.means, atol=1e-4)
+    assert same_rotation(read.quats_wxyz, written.quats_wxyz).min() > 0.99999
+    np.testing.assert_allclose(read.log_scales, written.log_scales, atol=1 / 31)
+    opacity = [1 / (1 + np.exp(-a.logit_opacities)) for a in (read, written)]
+    np.testing.assert_allclose(opacity[0], opacity[1], atol=1 / 254)
+    np.testing.assert_allclose(read.sh0, written.sh0, atol=1 / 70)
+    np.testing.assert_allclose(read.shN, written.shN.clip(-1, 127 / 128), atol=0.0745)
+    np.testing.assert_allclose(read.shN[:, :3], written.shN[:, :3].clip(-1, 127 / 128), atol=0.0745 / 2)
+    assert read.antialiased == written.antialiased and read.sh_degree == written.sh_degree
+
+
+@pytest.mark.parametrize("version", [3, 4])
+@pytest.mark.parametrize(("degree", "antialiased"), [(0, False), (1, True), (2, False), (3, True)])
+def test_spz_comes_back(tmp_path: Path, version: int, degree: int, antialiased: bool) -> None:
+    if version == 4:
+        pytest.importorskip("zstandard")
+    written = splats(degree=degree, antialiased=antialiased)
+    assert write_spz(tmp_path / "a.spz", written, version=version) == 0  # type: ignore[arg-type]
+    check_close(read_spz(tmp_path / "a.spz"), written)
+
+
+def test_the_sign_changes_of_sh_are_a_half_turn_about_x() -> None:
+    turn = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
+    rest = torch.from_numpy(splats(20).shN).double()
+    expected = rotate_sh(rest, turn)
+    np.testing.assert_allclose(expected.numpy(), rest.numpy() * _FLIP_SH[:, None], atol=1e-9)
+
+
+def test_gsply_reads_the_same_from_spz_and_ply(tmp_path: Path) -> None:
+    gsply = pytest.importorskip("gsply")
+    written = splats(degree=3)
+    write_spz(tmp_path / "a.spz", written)
+    write_ply(tmp_path / "a.ply", written)
+    spz, ply = gsply.read_spz(str(tmp_path / "a.spz")), gsply.plyread(str(tmp_path / "a.ply"))
+    np.testing.assert_allclose(ply.means, written.means, atol=1e-6)
+    own = read_spz(tmp_path / "a.spz")
+    # gsply hands out SPZ's own axes (+y up, +z back) as they are stored.
+    np.testing.assert_allclose(spz.means * [1, -1, -1], own.means, atol=1e-5)
+    np.testing.assert_allclose(spz.scales, own.log_scales, atol=1e-5)
+    np.testing.assert_allclose(spz.sh0, own.sh0, atol=1e-4)
+    assert same_rotation(spz.quats * [1, 1, -1, -1], own.quats_wxyz).min() > 0.99999
+
+
+def test_empty_and_non_finite_scenes(tmp_path: Path) -> None:
+    broken = splats(5)
+    broken.means[2, 0] = np.nan
+    assert write_spz(tmp_path / "a.spz", broken) == 1
+    assert write_splat(tmp_path / "a.splat", broken) == 1
+    assert len(read_spz(tmp_path / "a.spz")) == len(read_splat(tmp_path / "a.splat")) == 4
+    write_spz(tmp_path / "b.spz", splats(0))
+    write_splat(tmp_path / "b.splat", splats(0))
+    assert len(read_spz(tmp_path / "b.spz")) == len(read_splat(tmp_path / "b.splat")) == 0
+
+
+def test_far_scenes_give_up_fractional_bits(tmp_path: Path) -> None:
+    far = splats(50)
+    far.means[:] *= 1e4
+    write_spz(tmp_path / "a.spz", far)
+    np.testing.assert_allclose(read_spz(tmp_path / "a.spz").means, far.means, atol=1e5 / 2**22)
+
+
+def header(count: int, version: int = 3) -> bytes:
+    return struct.pack("<IIIBBBB", 0x5053474E, version, count, 0, 12, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "SPZ"),
+        (b"not gzip at all", "SPZ"),
+        (gzip.compress(header(4_000_000_000)), "promised"),
+        (gzip.compress(header(1, version=9)), "version 9"),
+        (gzip.compress(header(1) + bytes(20), 9)[:-9], "cut off"),
+        (b"NGSP" + bytes(8), "SPZ"),
+        (struct.pack("<IIIBBBBI12x", 0x5053474E, 4, 2**31, 0, 12, 0, 6, 32) + bytes(96), "claims"),
+    ],
+)
+def test_damaged_spz_is_a_named_error(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "a.spz").write_bytes(data)
+    with pytest.raises(CaptureError, match=words) as caught:
+        read_spz(tmp_path / "a.spz")
+    assert "a.spz" in str(caught.value)
+
+
+def test_splat_comes_back_most_important_first(tmp_path: Path) -> None:
+    written = splats(degree=0)
+    write_splat(tmp_path / "a.splat", written)
+    assert (tmp_path / "a.splat").stat().st_size == 32 * len(written)
+    read, expected = read_splat(tmp_path / "a.splat"), written.chosen(np.argsort(-written.importance()))
+    np.testing.assert_array_equal(read.means, expected.means)
+    np.testing.assert_allclose(read.log_scales, expected.log_scales, atol=1e-5)
+    assert same_rotation(read.quats_wxyz, expected.quats_wxyz).min() > 0.9998
+    np.testing.assert_allclose(read.sh0, expected.sh0.clip(-1.7725, 1.7725), atol=1 / 140)
+
+
+def test_a_cut_splat_is_a_named_error(tmp_path: Path) -> None:
+    (tmp_path / "a.splat").write_bytes(bytes(40))
+    with pytest.raises(CaptureError, match="cut off"):
+        read_splat(tmp_path / "a.splat")

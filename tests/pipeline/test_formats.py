@@ -1,0 +1,113 @@
+"""Exports and the report from a finished run folder: every format arrives, in one world, and overwrites nothing."""
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+from small_run import CAMERA, make_run, open_run
+
+from deblurgs.errors import UsageError
+from deblurgs.export.camera_path import read_camera_path
+from deblurgs.export.colmap import read_colmap
+from deblurgs.export.depth import read_depth
+from deblurgs.export.ply import read_ply
+from deblurgs.export.spz import read_spz
+from deblurgs.export.transforms import read_transforms
+from deblurgs.export.video import available_codec
+from deblurgs.log import Log
+from deblurgs.sfm.model import load_model
+from deblurgs.stages.formats import DEFAULT_NAMES, WRITERS, Format, Video, export
+from deblurgs.stages.render import camera_path_video, render
+from deblurgs.stages.report import report
+
+LOG = Log(quiet=True)
+NAMES = ["<script>alert(1)<script>.jpg", "b & c.jpg", "d.jpg", "e.jpg"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    with make_run(folder, NAMES) as run:
+        render(run, LOG)
+    return folder
+
+
+def test_every_format_has_a_writer_and_a_place() -> None:
+    assert set(WRITERS) == set(get_args(Format)) == {*DEFAULT_NAMES, "mp4"}
+
+
+def test_all_formats_describe_the_world_of_sfm(folder: Path) -> None:
+    with open_run(folder) as run:
+        for kind in get_args(Format):
+            export(run, kind, LOG, overwrite=True)
+        out, poses = run.export, load_model(run.sfm).camera_from_world
+    assert len(read_ply(out / "scene.ply")) == len(read_spz(out / "scene.spz")) == 40
+    np.testing.assert_allclose(
+        read_ply(out / "scene.ply").means, read_spz(out / "scene.spz").means, atol=1e-4
+    )
+    np.testing.assert_allclose(read_ply(out / "scene.ply").means, load_model(run.sfm).points, atol=1e-5)
+    np.testing.assert_allclose(
+        read_colmap(out / "colmap" / "sparse" / "0").camera_from_world, poses, atol=1e-6
+    )
+    for image, pose in zip(read_transforms(out / "nerfstudio" / "transforms.json"), poses, strict=True):
+        np.testing.assert_allclose(image.camera_from_world, pose, atol=1e-6)
+        assert (out / "nerfstudio" / image.file_path).is_file()
+    path = read_camera_path(out / "camera_path.json")
+    np.testing.assert_allclose(path.camera_from_world[:, 2, :3] @ [0, 0, 1], 1, atol=1e-5)
+    factor = json.loads((out / "depth" / "depth.json").read_text())["png_per_world_unit"]
+    depth = read_depth(next((out / "depth").glob("*.png")), factor)
+    assert depth.shape == (CAMERA.height, CAMERA.width) and 2.5 < np.median(depth[depth > 0]) < 5.5
+
+
+@pytest.mark.skipif(available_codec() is None, reason="no video encoder")
+@pytest.mark.parametrize("video", get_args(Video))
+def test_every_video_is_readable(folder: Path, tmp_path: Path, video: Video) -> None:
+    import av
+
+    with open_run(folder) as run:
+        target = export(run, "mp4", LOG, tmp_path / "a.mp4", video=video, slowdown=2, fps=10)
+    with av.open(str(target)) as container:
+        frames = list(container.decode(video=0))
+    assert len(frames) == {"slow-motion": 6, "stabilised": 12}.get(video, 3)
+    assert frames[0].width == (126 if video == "side-by-side" else 62)
+
+
+def test_a_camera_path_is_rendered(folder: Path) -> None:
+    with open_run(folder) as run:
+        source = export(run, "camera-path", LOG, folder / "calm.json", fps=1, overwrite=True)
+        target = camera_path_video(run, source, LOG, overwrite=True)
+    assert target == folder / "renders" / "calm.mp4" and target.stat().st_size > 0
+
+
+def test_what_exists_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.spz").write_bytes(b"mine")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "mine").touch()
+    with open_run(folder) as run:
+        with pytest.raises(UsageError, match="--overwrite"):
+            export(run, "spz", LOG, tmp_path / "a.spz")
+        with pytest.raises(UsageError, match="--overwrite"):
+            export(run, "colmap", LOG, tmp_path / "b")
+        with pytest.raises(UsageError, match="is a file"):
+            export(run, "colmap", LOG, tmp_path / "a.spz", overwrite=True)
+    assert (tmp_path / "a.spz").read_bytes() == b"mine"
+
+
+def test_the_report_of_a_run_escapes_names_and_gives_reasons(folder: Path) -> None:
+    with open_run(folder) as run:
+        page = report(run, LOG).read_text(encoding="utf-8")
+    assert "<script>alert" not in page and "&lt;script&gt;alert(1)&lt;script&gt;.jpg" in page
+    assert "too few matches" in page and "cannot be read" in page
+    assert "deblurgs run &#x27;my clip.mp4&#x27;" in page
+    assert page.count('<polyline points="') >= 3 * 10
+
+
+def test_a_run_without_a_scene_has_a_report_too(tmp_path: Path) -> None:
+    with make_run(tmp_path / "run", ["a.jpg", "b.jpg"]) as run:
+        (run.checkpoint / "scene.safetensors").unlink()
+        (run.sharp / "a.png").write_bytes((run.frames / "000000.png").read_bytes())
+        run.trust_json.write_text(json.dumps({"made_by_network": ["a.jpg"]}))
+        page = report(run, LOG).read_text(encoding="utf-8")
+    assert "network alone" in page and "<iframe" not in page

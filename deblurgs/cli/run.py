@@ -8,6 +8,7 @@ import tyro
 from deblurgs.cli.arguments import Source, default_output, require_run_folder
 from deblurgs.config import PresetName, TrainConfig, preset
 from deblurgs.log import Log
+from deblurgs.stages.observe import MonitorName, watching
 from deblurgs.stages.process import ProcessConfig
 
 
@@ -25,6 +26,12 @@ class Run:
     """Repeat stages that are already done."""
     quiet: bool = False
     """Print only warnings and errors."""
+    viewer: bool = False
+    """Watch the training in the browser, on this machine only: scene, loss curve, pause."""
+    viewer_port: int = 8080
+    """Port of the viewer; the next free one when it is taken."""
+    monitor: tuple[MonitorName, ...] = ()
+    """Write the training's curves for other tools too: tensorboard, rerun (extra `log`)."""
     process: tyro.conf.OmitArgPrefixes[ProcessConfig] = field(default_factory=ProcessConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -37,10 +44,13 @@ class Run:
         log = Log(quiet=self.quiet)
         folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
-            process(run, self.source, self.process, log, overwrite=self.overwrite)
-            save_config(run, self.preset, self.train, preset(self.preset))
-            train(run, self.train, log, overwrite=self.overwrite)
-            render(run, log, overwrite=self.overwrite)
+            with watching(
+                run, log, viewer=self.viewer, port=self.viewer_port, monitors=self.monitor
+            ) as observers:
+                process(run, self.source, self.process, log, overwrite=self.overwrite)
+                save_config(run, self.preset, self.train, preset(self.preset))
+                train(run, self.train, log, overwrite=self.overwrite, observers=observers)
+                render(run, log, overwrite=self.overwrite)
             print(folder)
 
 
@@ -81,6 +91,12 @@ class Train:
     """Train again although a scene is there."""
     quiet: bool = False
     """Print only warnings and errors."""
+    viewer: bool = False
+    """Watch the training in the browser, on this machine only: scene, loss curve, pause."""
+    viewer_port: int = 8080
+    """Port of the viewer; the next free one when it is taken."""
+    monitor: tuple[MonitorName, ...] = ()
+    """Write the training's curves for other tools too: tensorboard, rerun (extra `log`)."""
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def execute(self) -> None:
@@ -90,4 +106,7 @@ class Train:
         log = Log(quiet=self.quiet)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             save_config(run, self.preset, self.train, preset(self.preset))
-            train(run, self.train, log, overwrite=self.overwrite)
+            with watching(
+                run, log, viewer=self.viewer, port=self.viewer_port, monitors=self.monitor
+            ) as observers:
+                train(run, self.train, log, overwrite=self.overwrite, observers=observers)

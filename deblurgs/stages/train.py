@@ -9,25 +9,34 @@ from deblurgs.errors import DeblurgsError
 from deblurgs.log import Log
 from deblurgs.run import RunFolder, StageStatus
 from deblurgs.stages.data import training_set
+from deblurgs.stages.observe import Observers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from deblurgs.sfm.model import SparseModel
     from deblurgs.train.data import TrainingSet
-    from deblurgs.train.loop import TrainedScene
+    from deblurgs.train.loop import Report, TrainedScene
 
 SCENE_FILE = "scene.safetensors"
 PARTIAL_FILE = "interrupted.safetensors"
 """What an interrupted training had reached; the last finished scene stays beside it until a new one is finished."""
 
 
-def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = False) -> None:
-    """Frames and poses -> Gaussians and trajectories."""
+def train(
+    run: RunFolder,
+    config: TrainConfig,
+    log: Log,
+    *,
+    overwrite: bool = False,
+    observers: Observers | None = None,
+) -> None:
+    """Frames and poses -> Gaussians and trajectories. observers watch and change nothing."""
     from deblurgs.capture.dataset import load_capture
     from deblurgs.sfm.model import load_model
 
     run.require_done("sfm", "process")
+    watched = observers if observers is not None else Observers(log)
 
     def work() -> None:
         from deblurgs.interrupt import stop_on_first_interrupt
@@ -43,11 +52,13 @@ def train(run: RunFolder, config: TrainConfig, log: Log, *, overwrite: bool = Fa
         data = training_set(model, load_capture(run.path), config)
         at_size = dataclasses.replace(config, downscale=1.0)
         with stop_on_first_interrupt() as stop:
+            watched.stop = stop
             with run.metrics(append=False) as metrics:
-                scene = optimise(data, at_size, log, metrics.write, stop=stop)
+                report = _reported(metrics.write, watched)
+                scene = optimise(data, at_size, log, report, stop=stop, observe=watched.after_step)
             if not stop.requested:
                 try:
-                    scene, data = _with_lost_frames(run, model, scene, data, config, log, stop)
+                    scene, data = _with_lost_frames(run, model, scene, data, config, log, stop, watched)
                 except DeblurgsError as error:
                     log.warn(f"the frames without a pose could not be looked for: {error}")
             if stop.requested:
@@ -74,6 +85,7 @@ def _with_lost_frames(
     config: TrainConfig,
     log: Log,
     stop: "Callable[[], bool]",
+    observers: Observers,
 ) -> "tuple[TrainedScene, TrainingSet]":
     """The scene trained once more with the frames that its sharp renders helped to find; as it was if there are none.
 
@@ -95,14 +107,25 @@ def _with_lost_frames(
             second = training_set(extended, load_capture(run.path), config)
             with run.metrics(append=True) as metrics:
                 again = optimise(
-                    second, dataclasses.replace(config, downscale=1.0), log, metrics.write, stop=stop
-                )
+                    second, dataclasses.replace(config, downscale=1.0), log, _reported(metrics.write, observers),
+                    stop=stop, observe=observers.after_step,
+                )  # fmt: skip
             if not stop():
                 return again, second
     finally:
         if again is None or stop():
             save_model(model, run.sfm)
     return scene, data
+
+
+def _reported(write: "Report", observers: Observers) -> "Report":
+    """Lines of metrics.jsonl for the file and for those who watch."""
+
+    def report(line: dict[str, float]) -> None:
+        write(line)
+        observers.report(line)
+
+    return report
 
 
 def scene_path(run: RunFolder, log: Log) -> Path:

@@ -1,5 +1,6 @@
 """A run folder or a splat file in the browser: what `deblurgs view` does."""
 
+import dataclasses
 import secrets
 import time
 from pathlib import Path
@@ -11,6 +12,8 @@ from deblurgs.run import RunFolder
 from deblurgs.stages.train import PARTIAL_FILE, SCENE_FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from deblurgs.view.content import Content, StoredKind
     from deblurgs.view.viewer import Viewer
 
+STEP_BACK = 0.35
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -39,22 +43,25 @@ def view(
 def open_viewer(
     source: Path, log: Log, *, host: str = "127.0.0.1", port: int = 8080, allow_remote: bool = False
 ) -> "Viewer":
-    """The viewer with everything in it; the browser can draw the splats long before this returns."""
+    """The viewer with everything in it. Its address goes to stdout at once: a browser can draw the splats long before
+    this returns."""
     if not source.exists():
         raise UsageError(f"{source} does not exist. Give a run folder or a splat file (.ply).")
     if source.is_dir():
         scene_file = _latest_scene(source)
         viewer = start_viewer(log, host=host, port=port, allow_remote=allow_remote)
+        print(viewer.url, flush=True)
         return _filled(viewer, lambda: _show_run(viewer, source, scene_file))
     from deblurgs.export.ply import read_ply
 
     arrays = read_ply(source)
     viewer = start_viewer(log, host=host, port=port, allow_remote=allow_remote)
+    print(viewer.url, flush=True)
     return _filled(viewer, lambda: _show_splat_file(viewer, arrays))
 
 
 def start_viewer(log: Log, *, host: str, port: int, allow_remote: bool) -> "Viewer":
-    """An empty viewer; its address is printed. Raises UsageError for a foreign host without `allow_remote`."""
+    """An empty viewer. Raises UsageError for a foreign host without `allow_remote`."""
     if host not in LOOPBACK and not allow_remote:
         raise UsageError(
             f"--host {host} would show the scene to other machines: add --allow-remote, or better leave --host out "
@@ -66,11 +73,10 @@ def start_viewer(log: Log, *, host: str, port: int, allow_remote: bool) -> "View
     viewer = Viewer(host=host, port=port, token=token, log=log)
     if token:
         log.warn("the viewer can be reached from other machines; whoever has the address below can use it")
-    log.info(f"viewer: {viewer.url}")
     return viewer
 
 
-def _filled(viewer: "Viewer", fill) -> "Viewer":
+def _filled(viewer: "Viewer", fill: "Callable[[], None]") -> "Viewer":
     """The viewer after `fill()`; a viewer that cannot be filled does not stay open."""
     try:
         fill()
@@ -101,7 +107,9 @@ def _show_run(viewer: "Viewer", folder: Path, scene_file: Path) -> None:
     arrays, poses = read_checkpoint_splats(scene_file)
     forward = View(np.array([1.0, 0, 0, 0]), np.zeros(3), 0.9, 1.5)
     first = view_of(poses[len(poses) // 2], forward.camera(640)) if len(poses) else forward
-    viewer.start_at(first, poses, 1.0)  # the scene frame has a median depth of 1
+    # The scene frame has a median depth of 1. A step back, all frames are in sight.
+    back = dataclasses.replace(first, position=first.position - STEP_BACK * first.camera_from_world()[2, :3])
+    viewer.start_at(back, poses, 1.0)
     viewer.show_splats(arrays)
     viewer.set_content(run_content(folder, scene_file, viewer.log))
 

@@ -91,6 +91,7 @@ class TrainedScene:
 
 Report = Callable[[dict[str, float]], None]
 Probe = Callable[[Gaussians, AnyTrajectory], float]
+Observe = Callable[["Trainer"], None]
 
 
 @torch.no_grad()
@@ -127,7 +128,9 @@ class Trainer:
         report: Report | None = None,
         probe: Probe | None = None,
         stop: Callable[[], bool] = lambda: False,
+        observe: Observe | None = None,
     ) -> None:
+        self.observe = observe
         self.data, self.config, self.log, self.report, self.probe = data, config, log, report, probe
         self.stop = stop
         self.held_out_psnr: float | None = None
@@ -206,6 +209,8 @@ class Trainer:
             else:
                 self._strike(snapshot)
             self.step += 1
+            if self.observe:
+                self.observe(self)
             if blocks.any and (self.step % PROBE_EVERY == 0 or self.step == last):
                 predict = partial(self._predicted_photo, level, views)
                 self.best.offer(blocks.psnr(predict, level.images), self)
@@ -406,12 +411,13 @@ def shared_adam(
 
 def train(
     data: TrainingSet, config: TrainConfig, log: Log, report: Report | None = None, probe: Probe | None = None,
-    stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = lambda: False, observe: Observe | None = None,
 ) -> TrainedScene:  # fmt: skip
     """Optimise the scene; see `Trainer`. Raises DivergedError when numbers stay non-finite.
 
     report receives a line for metrics.jsonl every 50 steps. probe is shown the scene now and then and answers with the
     PSNR of a held-out view, which is displayed and never acted upon. stop is asked before every step; when it says yes
-    the scene is returned as it is then.
+    the scene is returned as it is then. observe sees the trainer after every step, may look at everything, change nothing,
+    and hold the training up for as long as it likes.
     """
-    return Trainer(data, config, log, report, probe, stop).train()
+    return Trainer(data, config, log, report, probe, stop, observe).train()

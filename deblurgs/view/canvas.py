@@ -30,6 +30,7 @@ class Wanted:
     wipe: float = 0.5
     overlay: "Overlay" = "none"
     true_render: bool = True
+    frustums: bool = True
 
 
 class Canvas:
@@ -39,6 +40,7 @@ class Canvas:
         self.client = client
         self.wanted = Wanted()
         self.painter: "Painter | None" = None
+        self.frustums: viser.FrameHandle | None = None
         self._splats: viser.GaussianSplatHandle | None = None
         self._shown: object = None
         self._target: View | None = None
@@ -95,15 +97,22 @@ class Canvas:
     def left_frame(self) -> bool:
         """Whether the user moved the camera away from the frame whose picture is shown."""
         if self._target is None or time.time() < self._flight_ends:
-            return False
+            return False  # where it was sent to, or on the way
         now = client_view(self.client)
         moved = float(np.linalg.norm(now.position - self._target.position))
         turned = 1.0 - abs(float(now.wxyz @ self._target.wxyz))
-        return moved > 0.01 or turned > 1e-4
+        if moved > 0.01 or turned > 1e-4:
+            self._target = None
+            return True
+        return False
 
     def tick(self) -> None:
         """Bring the canvas to what is wanted; draws at most one picture."""
         wanted, painter = self.wanted, self.painter
+        # At a frame's own place its frustum would cover all that there is to see.
+        frustums = wanted.frustums and wanted.kind is None and self._target is None
+        if self.frustums is not None and self.frustums.visible != frustums:
+            self.frustums.visible = frustums
         aspect = round(float(self.client.camera.aspect), 3)
         if wanted.kind is not None and painter is not None:
             state = (painter, wanted.kind, wanted.frame, wanted.u, wanted.wipe, aspect)

@@ -103,14 +103,17 @@ class Panel:
             "Overlay", OVERLAYS if self.content.frames is not None else OVERLAYS[:2],
             hint="Trust: green where frames vouch for the detail, red where it is a guess.",
         )  # fmt: skip
+        frustums = gui.add_checkbox("Frames and paths", True, visible=self.content.frames is not None)
         still = gui.add_button("Save a still")
 
         def choose() -> None:
+            self.canvas.wanted.frustums = bool(frustums.value)
             self.canvas.wanted.true_render = bool(true_render.value) or overlay.value != "none"
             self.canvas.wanted.overlay = overlay.value
 
         self._on(true_render, choose)
         self._on(overlay, choose)
+        self._on(frustums, choose)
         self._on(still, self._save_still, "on_click")
 
     def _save_still(self) -> None:

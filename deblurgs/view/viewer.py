@@ -12,7 +12,7 @@ from deblurgs.view.calls import safely
 from deblurgs.view.canvas import Canvas
 from deblurgs.view.guard import Guard, start_server
 from deblurgs.view.pose import Array, View, up_direction
-from deblurgs.view.splats import BrowserSplats, browser_splats
+from deblurgs.view.splats import MAX_SPLATS, BrowserSplats, browser_splats
 
 if TYPE_CHECKING:  # torch comes with them, and the first picture does not wait for it
     from deblurgs.view.content import Content
@@ -66,9 +66,13 @@ class Viewer:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}/" + (f"?t={self.token}" if self.token else "")
 
-    def show_splats(self, arrays: SplatArrays) -> None:
+    @property
+    def closed(self) -> bool:
+        return self._closing.is_set()
+
+    def show_splats(self, arrays: SplatArrays, max_splats: int = MAX_SPLATS) -> None:
         """What browsers draw by themselves; may be called again with a newer scene."""
-        splats = browser_splats(arrays)
+        splats = browser_splats(arrays, max_splats=max_splats)
         note = splats.note()
         if note:
             self.log.warn(note)
@@ -88,15 +92,12 @@ class Viewer:
 
     def set_content(self, content: "Content") -> None:
         """Everything that needs the renderer: frames, paths, true renders, and the controls for them."""
-        from deblurgs.view.frames import add_frames
         from deblurgs.view.pictures import Painter
 
         with self._lock:
             self._content, self._painter = content, Painter(content)
             for canvas in self._canvases.values():
                 safely(lambda c=canvas: self._equip(c), self.log, canvas.client)
-        if content.frames is not None:
-            add_frames(self.server, content.frames, self._clicked)
 
     def close(self) -> None:
         """Stop serving."""
@@ -112,21 +113,22 @@ class Viewer:
                 self._equip(canvas)
 
     def _equip(self, canvas: Canvas) -> None:
+        from deblurgs.view.frames import add_frames
         from deblurgs.view.panel import Panel
 
         assert self._content is not None
         canvas.painter = self._painter
-        self._panels[canvas.client.client_id] = Panel(canvas, self._content, self.log)
+        panel = self._panels[canvas.client.client_id] = Panel(canvas, self._content, self.log)
+        if self._content.frames is not None:
+            client = canvas.client
+            canvas.frustums = add_frames(
+                client, self._content.frames, lambda f: safely(lambda: panel.select(f), self.log, client)
+            )
 
     def _left(self, client: viser.ClientHandle) -> None:
         with self._lock:
             self._canvases.pop(client.client_id, None)
             self._panels.pop(client.client_id, None)
-
-    def _clicked(self, client_id: int, frame: int) -> None:
-        panel = self._panels.get(client_id)
-        if panel is not None:
-            safely(lambda: panel.select(frame), self.log, panel.client)
 
     def _serve(self) -> None:
         while not self._closing.wait(TICK_S):

@@ -26,6 +26,8 @@ class Render:
     """Render again although pictures are there."""
     quiet: bool = False
     """Print only warnings and errors."""
+    json: bool = False
+    """Print JSON events to stdout, one per line, instead of text."""
 
     def execute(self) -> None:
         from deblurgs.run import RunFolder
@@ -33,13 +35,12 @@ class Render:
 
         if not (0 < self.seconds <= 3600 and 0 < self.fps <= 240 and 0 < self.smoothing <= 1e3):
             raise UsageError("--seconds (up to 3600), --fps (up to 240) and --smoothing must be above 0")
-        log = Log(quiet=self.quiet)
+        log = Log(quiet=self.quiet, events=self.json)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             if self.path == "frames":
                 render(run, log, overwrite=self.overwrite)
                 return
-            print(
-                novel_path(
-                    run, log, seconds=self.seconds, fps=self.fps, smoothing=self.smoothing, overwrite=self.overwrite
-                )
+            path = novel_path(
+                run, log, seconds=self.seconds, fps=self.fps, smoothing=self.smoothing, overwrite=self.overwrite
             )  # fmt: skip
+            log.result(str(path))

@@ -26,6 +26,8 @@ class Run:
     """Repeat stages that are already done."""
     quiet: bool = False
     """Print only warnings and errors."""
+    json: bool = False
+    """Print JSON events to stdout, one per line, instead of text."""
     viewer: bool = False
     """Watch the training in the browser, on this machine only: scene, loss curve, pause."""
     viewer_port: int = 8080
@@ -41,7 +43,7 @@ class Run:
         from deblurgs.stages.render import render
         from deblurgs.stages.train import save_config, train
 
-        log = Log(quiet=self.quiet)
+        log = Log(quiet=self.quiet, events=self.json)
         folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
             with watching(
@@ -51,7 +53,7 @@ class Run:
                 save_config(run, self.preset, self.train, preset(self.preset))
                 train(run, self.train, log, overwrite=self.overwrite, observers=observers)
                 render(run, log, overwrite=self.overwrite)
-            print(folder)
+            log.result(str(folder))
 
 
 @dataclass
@@ -66,17 +68,19 @@ class Process:
     """Repeat stages that are already done."""
     quiet: bool = False
     """Print only warnings and errors."""
+    json: bool = False
+    """Print JSON events to stdout, one per line, instead of text."""
     process: tyro.conf.OmitArgPrefixes[ProcessConfig] = field(default_factory=ProcessConfig)
 
     def execute(self) -> None:
         from deblurgs.run import RunFolder
         from deblurgs.stages.process import process
 
-        log = Log(quiet=self.quiet)
+        log = Log(quiet=self.quiet, events=self.json)
         folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
             process(run, self.source, self.process, log, overwrite=self.overwrite)
-            print(folder)
+            log.result(str(folder))
 
 
 @dataclass
@@ -91,6 +95,8 @@ class Train:
     """Train again although a scene is there."""
     quiet: bool = False
     """Print only warnings and errors."""
+    json: bool = False
+    """Print JSON events to stdout, one per line, instead of text."""
     viewer: bool = False
     """Watch the training in the browser, on this machine only: scene, loss curve, pause."""
     viewer_port: int = 8080
@@ -103,7 +109,7 @@ class Train:
         from deblurgs.run import RunFolder
         from deblurgs.stages.train import save_config, train
 
-        log = Log(quiet=self.quiet)
+        log = Log(quiet=self.quiet, events=self.json)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             save_config(run, self.preset, self.train, preset(self.preset))
             with watching(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from deblurgs.config import TrainConfig, to_dict
 from deblurgs.errors import UsageError
-from deblurgs.log import Log
+from deblurgs.log import Log, write_event
 from deblurgs.run import RunFolder
 from deblurgs.stages.data import training_set
 from deblurgs.stages.process import TRUE_POSES_FILE, ProcessConfig, process
@@ -64,4 +64,7 @@ def evaluate(
             write_json_atomic(json_path, result)
 
     rows = protocol.evaluate(scene, config, methods, seeds, log, picture=save_picture, on_rows=save_rows)
-    Console(width=130 if not log.quiet else None).print(table.as_table(scene, rows))
+    if log.events:
+        write_event("evaluation", **table.as_json(scene, rows, {"preset_config": to_dict(config), "failed": model.failed}))
+    else:
+        Console(width=130 if not log.quiet else None).print(table.as_table(scene, rows))

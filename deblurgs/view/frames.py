@@ -76,4 +76,4 @@ def thumbnail(frames: Frames, frame: int) -> np.ndarray:
 def frustum_size(centres: Array, depth: float) -> float:
     """Small enough that neighbours along the path do not cover one another, never a speck. Scene units."""
     steps = np.linalg.norm(np.diff(centres, axis=0), axis=1) if len(centres) > 1 else np.zeros(1)
-    return float(np.clip(0.8 * np.median(steps), 0.01 * depth, 0.04 * depth))
+    return float(np.clip(0.8 * np.median(steps), 0.008 * depth, 0.025 * depth))

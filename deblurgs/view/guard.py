@@ -93,7 +93,7 @@ def start_server(host: str, port: int, guard: Guard) -> viser.ViserServer:
     # A public address for the scene is nobody's wish here; the button goes and so does what it asks for.
     for message in (_messages.ShareUrlRequest, _messages.ShareUrlDisconnect):
         server._websock_server.unregister_handler(message)
-    server.gui.configure_theme(show_share_button=False, show_logo=False)
+    server.gui.configure_theme(control_layout="collapsible", show_share_button=False, show_logo=False)
     return server
 
 

@@ -75,7 +75,9 @@ def write_event(event: str, **fields: object) -> None:
     """One JSON object with `event` and the time on a line of stdout. Numbers that are not finite become null."""
     from deblurgs.files import plain_json
 
-    line = json.dumps(plain_json({"event": event, "time_s": round(time.time(), 3), **fields}), allow_nan=False)
+    line = json.dumps(
+        plain_json({"event": event, "time_s": round(time.time(), 3), **fields}), allow_nan=False
+    )
     print(line, flush=True)
 
 
@@ -112,7 +114,9 @@ class _Plain:
         share = done / self.total
         if share >= self.next or done == self.total:
             self.next = share + 0.1
-            left = (time.monotonic() - self.start) * (self.total - done) / done if 0 < done < self.total else 0.0
+            left = (
+                (time.monotonic() - self.start) * (self.total - done) / done if 0 < done < self.total else 0.0
+            )
             eta = f"  {_clock(left)} left" if left >= 1.0 else ""
             print(f"{self.title}: {done}/{self.total} {note}".rstrip() + eta, file=sys.stderr, flush=True)
 

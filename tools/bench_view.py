@@ -5,11 +5,13 @@
 Times run from the start of the command: `address_s` until the server answers, `splats_s` until the browser has drawn
 something that is not blank, `all_s` until the controls for the frames are there. The browser is headless Chromium with
 WebGL in *software* (Debian: chromium, chromium-driver; Python: selenium), so drawing is far slower than on any GPU, and
-frames per second are not measured.
+frames per second are not measured. On a machine with other work to do look at `address_cpu_s` and `splats_cpu_s`, the
+processor seconds of the command itself until then.
 """
 
 import argparse
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -27,7 +29,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -58,19 +62,29 @@ def measure(run: Path, driver) -> dict[str, float]:
             assert process.stdout is not None
             url = process.stdout.readline().strip()
             address = time.perf_counter() - start
+            address_cpu = processor_seconds(process.pid)
             driver.get(url)
             while picture(driver)[:, :300].std() < 10.0:
                 time.sleep(0.05)
             splats = time.perf_counter() - start
+            splats_cpu = processor_seconds(process.pid)
             while not driver.find_elements("xpath", "//*[text()='Exposure u']"):
                 time.sleep(0.05)
             return {
                 "address_s": round(address, 2),
                 "splats_s": round(splats, 2),
                 "all_s": round(time.perf_counter() - start, 2),
+                "address_cpu_s": round(address_cpu, 2),
+                "splats_cpu_s": round(splats_cpu, 2),
             }
         finally:
             process.terminate()
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has worked so far (Linux)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def open_browser():
@@ -92,7 +106,6 @@ def picture(driver) -> np.ndarray:
 
 
 def machine() -> str:
-    import os
     import platform
 
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0

@@ -21,7 +21,8 @@ def sharp_view(scene: TrainedScene, camera_from_world: Tensor, camera: Camera) -
 
 @torch.no_grad()
 def sharp_frame(scene: TrainedScene, frame: int, camera: Camera, u: float = 0.5) -> Tensor:
-    """The scene at one instant of a frame's exposure, by default its middle, in the frame's own brightness and colour."""
+    """The scene at one instant of a frame's exposure, by default its middle, in the frame's own brightness and
+    colour."""
     pose = scene.trajectory(torch.tensor([frame]), torch.tensor([u]))[0, 0]
     # Not cut at white before the gain: where photos are clipped the scene is brighter than they could tell.
     return scene.photometry.photo(_view(scene, pose, camera).image, frame)

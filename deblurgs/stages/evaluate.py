@@ -65,6 +65,9 @@ def evaluate(
 
     rows = protocol.evaluate(scene, config, methods, seeds, log, picture=save_picture, on_rows=save_rows)
     if log.events:
-        write_event("evaluation", **table.as_json(scene, rows, {"preset_config": to_dict(config), "failed": model.failed}))
+        write_event(
+            "evaluation",
+            **table.as_json(scene, rows, {"preset_config": to_dict(config), "failed": model.failed}),
+        )
     else:
         Console(width=130 if not log.quiet else None).print(table.as_table(scene, rows))

@@ -95,11 +95,15 @@ class RerunLog:
 
         with torch.no_grad():
             t = trainer.gaussians.tensors()
-            poses = trainer.trajectory(torch.arange(trainer.trajectory.num_frames), torch.linspace(0.0, 1.0, 9))
+            poses = trainer.trajectory(
+                torch.arange(trainer.trajectory.num_frames), torch.linspace(0.0, 1.0, 9)
+            )
         centres = -np.einsum("fuji,fuj->fui", poses[..., :3, :3].numpy(), poses[..., :3, 3].numpy())
         rgb = (0.5 + 0.28209479177387814 * t["sh0"][:, 0]).clamp(0.0, 1.0)
         self.recording.set_time("step", sequence=trainer.step)
-        self.recording.log("scene/gaussians", self.rr.Points3D(t["means"].numpy(), colors=(rgb * 255).byte().numpy()))
+        self.recording.log(
+            "scene/gaussians", self.rr.Points3D(t["means"].numpy(), colors=(rgb * 255).byte().numpy())
+        )
         self.recording.log("scene/exposures", self.rr.LineStrips3D(list(centres)))
 
     def report(self, line: Mapping[str, float]) -> None:
@@ -154,4 +158,7 @@ def make_monitors(names: tuple[MonitorName, ...], run: RunFolder) -> list[Observ
 
 
 def _missing(name: str, error: ImportError) -> str:
-    return f"--monitor {name} needs an extra that is not installed ({error}). Install it with  pip install 'deblurgs[log]'"
+    return (
+        f"--monitor {name} needs an extra that is not installed ({error}). "
+        "Install it with  pip install 'deblurgs[log]'"
+    )

@@ -417,7 +417,7 @@ def train(
 
     report receives a line for metrics.jsonl every 50 steps. probe is shown the scene now and then and answers with the
     PSNR of a held-out view, which is displayed and never acted upon. stop is asked before every step; when it says yes
-    the scene is returned as it is then. observe sees the trainer after every step, may look at everything, change nothing,
-    and hold the training up for as long as it likes.
+    the scene is returned as it is then. observe sees the trainer after every step, may look at everything, change
+    nothing, and hold the training up for as long as it likes.
     """
     return Trainer(data, config, log, report, probe, stop, observe).train()

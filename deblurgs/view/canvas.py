@@ -39,7 +39,7 @@ class Canvas:
     def __init__(self, client: viser.ClientHandle) -> None:
         self.client = client
         self.wanted = Wanted()
-        self.painter: "Painter | None" = None
+        self.painter: Painter | None = None
         self.frustums: viser.FrameHandle | None = None
         self._splats: viser.GaussianSplatHandle | None = None
         self._shown: object = None

@@ -9,8 +9,8 @@ from PIL import Image
 
 from deblurgs.scene.camera import Camera
 from deblurgs.train.data import scaled
-from deblurgs.view.content import Frames
 from deblurgs.view.compose import as_pixels
+from deblurgs.view.content import Frames
 from deblurgs.view.pose import Array, fov_y, view_of
 
 PATH_SAMPLES = 17
@@ -26,7 +26,9 @@ def exposure_pose(frames: Frames, frame: int, u: float) -> Array:
         return frames.scene.trajectory(torch.tensor([frame]), torch.tensor([u]))[0, 0].double().numpy()
 
 
-def add_frames(client: viser.ClientHandle, frames: Frames, on_click: Callable[[int], None]) -> viser.FrameHandle:
+def add_frames(
+    client: viser.ClientHandle, frames: Frames, on_click: Callable[[int], None]
+) -> viser.FrameHandle:
     """Frustums and exposure paths under /frames, for one browser; returns the node that hides them all.
 
     on_click(frame) hears of clicks on a frustum.

@@ -40,7 +40,9 @@ class Guard:
         """The refusal or redirection with which a request is answered; None lets it pass."""
         hosts = request.headers.get_all("Host")
         if len(hosts) != 1 or (self.token is None and _host_name(hosts[0]) not in LOOPBACK_HOSTS):
-            return _refusal(http.HTTPStatus.FORBIDDEN, "This viewer answers to this machine's own names only.")
+            return _refusal(
+                http.HTTPStatus.FORBIDDEN, "This viewer answers to this machine's own names only."
+            )
         origins = request.headers.get_all("Origin")
         if origins and (len(origins) > 1 or not _same_origin(origins[0], hosts[0])):
             return _refusal(http.HTTPStatus.FORBIDDEN, "Pages from elsewhere may not use this viewer.")

@@ -22,11 +22,16 @@ MAX_POINTS = 400
 
 
 class LiveView:
-    """An observer of the training. `after_step` costs a look at the clock, and every `refresh_s` a copy of the Gaussians
-    when a browser is there to see them; everything else happens in a thread of its own."""
+    """An observer of the training. `after_step` costs a look at the clock, and every `refresh_s` a copy of the
+    Gaussians when a browser is there to see them; everything else happens in a thread of its own."""
 
     def __init__(
-        self, viewer: Viewer, log: Log, *, stop: Callable[[], bool] = lambda: False, refresh_s: float = REFRESH_S
+        self,
+        viewer: Viewer,
+        log: Log,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        refresh_s: float = REFRESH_S,
     ) -> None:
         self.viewer, self.log, self.stop, self.refresh_s = viewer, log, stop, refresh_s
         self._resume = threading.Event()

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import viser
-
 from deblurgs.log import Log
 from deblurgs.view.calls import safely
 from deblurgs.view.canvas import Canvas
@@ -58,7 +56,9 @@ class Panel:
         assert frames is not None
         self.frame = gui.add_slider("Frame", 0, max(len(frames.names) - 1, 1), 1, 0)
         self.name = gui.add_markdown(_escaped(frames.names[0]))
-        self.show = gui.add_dropdown("Show", (WALK, *FRAME_KINDS), hint="Drag the canvas to walk on from here.")
+        self.show = gui.add_dropdown(
+            "Show", (WALK, *FRAME_KINDS), hint="Drag the canvas to walk on from here."
+        )
         self.u = gui.add_slider(
             "Exposure u", 0.0, 1.0, 0.01, 0.5, hint="0: the shutter opens, 1: it closes. Moves the camera."
         )
@@ -97,7 +97,9 @@ class Panel:
     def _view_controls(self) -> None:
         gui = self.client.gui
         true_render = gui.add_checkbox(
-            "True render at rest", True, hint="All colours and antialiasing, drawn by deblurgs when you stop moving."
+            "True render at rest",
+            True,
+            hint="All colours and antialiasing, drawn by deblurgs when you stop moving.",
         )
         overlay = gui.add_dropdown(
             "Overlay", OVERLAYS if self.content.frames is not None else OVERLAYS[:2],

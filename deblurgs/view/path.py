@@ -36,7 +36,11 @@ def path_through(views: Sequence[View], num_views: int) -> list[View]:
         )
         a, b = (torch.from_numpy(np.asarray(v.wxyz, np.float64)) for v in (views[i], views[i + 1]))
         turned = slerp(a, b if float(a @ b) >= 0 else -b, torch.tensor(s, dtype=torch.float64))
-        out.append(replace(views[0], wxyz=turned.numpy(), position=place[:3], fov_y=float(np.clip(place[3], 0.05, 3.0))))
+        out.append(
+            replace(
+                views[0], wxyz=turned.numpy(), position=place[:3], fov_y=float(np.clip(place[3], 0.05, 3.0))
+            )
+        )
     return out
 
 

@@ -98,7 +98,8 @@ class Painter:
         stored = frames.stored("reblur", frame)
         if stored is not None:
             return stored
-        return reblurred_frame(frames.scene, frame, camera, frames.scene.num_views([camera] * len(frames.names))[frame]).numpy()
+        views = frames.scene.num_views([camera] * len(frames.names))[frame]
+        return reblurred_frame(frames.scene, frame, camera, views).numpy()
 
     def _tinted_gaussians(self) -> Gaussians:
         if self._tinted is None:

@@ -84,7 +84,9 @@ def read_checkpoint_splats(path: Path) -> tuple[SplatArrays, NDArray[np.float64]
             bool(header["config"].get("antialiased", False)),
         ), poses  # fmt: skip
     except (SafetensorError, OSError, KeyError, IndexError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} is not a trained scene ({error}). Train it again with --overwrite.") from error
+        raise UsageError(
+            f"{path} is not a trained scene ({error}). Train it again with --overwrite."
+        ) from error
 
 
 def _rotations(wxyz: NDArray[np.float32]) -> NDArray[np.float64]:

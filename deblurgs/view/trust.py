@@ -59,4 +59,6 @@ def _projected(means: Tensor, pose: Tensor, camera: Camera) -> tuple[Tensor, Ten
 
 def _sampled(field: Tensor, grid: Tensor) -> Tensor:
     """A map [h,w] read bilinearly at the places grid [1,1,N,2] -> [N]."""
-    return F.grid_sample(field[None, None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0, 0, 0]
+    return F.grid_sample(
+        field[None, None], grid, mode="bilinear", padding_mode="border", align_corners=False
+    )[0, 0, 0]

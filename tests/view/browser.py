@@ -27,7 +27,9 @@ class Page:
 
     def __init__(self, url: str) -> None:
         selenium = pytest.importorskip("selenium.webdriver", reason="the Python package selenium is missing")
-        chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        chromium = (
+            shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        )
         driver = shutil.which("chromedriver")
         if chromium is None or driver is None:
             pytest.skip("no Chromium with chromedriver: apt-get install chromium chromium-driver")

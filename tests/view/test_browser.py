@@ -65,7 +65,9 @@ def test_sliders_move_the_picture_and_the_true_render_matches_the_splats(viewer:
     page.until(lambda: canvas.wanted.u == 1.0, "the slider's value at the server")
     page.until(lambda: difference(page.picture(), opening) > 5.0, "another picture for another instant")
     pose = next(iter(viewer.server.get_clients().values())).camera
-    page.until(lambda: abs(2 * np.arcsin(pose.wxyz[2])) == pytest.approx(0.1, abs=0.01), "the camera at u = 1")
+    page.until(
+        lambda: abs(2 * np.arcsin(pose.wxyz[2])) == pytest.approx(0.1, abs=0.01), "the camera at u = 1"
+    )
 
 
 def test_a_broken_callback_is_told_and_ends_nothing(viewer: Viewer, page: Page) -> None:

@@ -4,6 +4,7 @@ import http.client
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import websockets.asyncio.server
@@ -29,7 +30,9 @@ def token_port() -> Iterator[int]:
     server.stop()
 
 
-def status(port: int, path: str = "/", *, host: str | None = "", **headers: str) -> tuple[int, dict[str, str]]:
+def status(
+    port: int, path: str = "/", *, host: str | None = "", **headers: str
+) -> tuple[int, dict[str, str]]:
     """Status and headers of a GET; host None: a request without one."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.putrequest("GET", path, skip_host=True)
@@ -153,13 +156,12 @@ def test_a_server_that_goes_round_the_guard_is_not_started(monkeypatch: pytest.M
         serve = staticmethod(websockets.asyncio.server.serve)
         ServerConnection = websockets.asyncio.server.ServerConnection
 
-    class Library:
-        class asyncio:
-            server = Copy
-
-        exceptions, datastructures = websockets.exceptions, websockets.datastructures
-
-    monkeypatch.setattr(_infra, "websockets", Library)
+    library = SimpleNamespace(
+        asyncio=SimpleNamespace(server=Copy),
+        exceptions=websockets.exceptions,
+        datastructures=websockets.datastructures,
+    )
+    monkeypatch.setattr(_infra, "websockets", library)
     with pytest.raises(RuntimeError, match="guard"):
         start_server("127.0.0.1", 0, Guard())
 
@@ -174,7 +176,7 @@ def test_a_busy_port_means_the_next_one(port: int) -> None:
 
 
 def test_an_address_of_another_machine_is_one_clear_error() -> None:
-    with pytest.raises(UsageError, match="cannot listen on 203.0.113.7"):
+    with pytest.raises(UsageError, match=r"cannot listen on 203\.0\.113\.7"):
         start_server("203.0.113.7", 0, Guard("t"))
 
 

@@ -27,7 +27,8 @@ def fake_trainer() -> SimpleNamespace:
     assert frames is not None
     s = frames.scene
     return SimpleNamespace(
-        step=1, gaussians=s.gaussians, trajectory=s.trajectory, config=TrainConfig(), training_cameras=s.training_cameras
+        step=1, gaussians=s.gaussians, trajectory=s.trajectory, config=TrainConfig(),
+        training_cameras=s.training_cameras,
     )  # fmt: skip
 
 

@@ -69,7 +69,9 @@ def test_trust_of_gaussians_follows_the_frames() -> None:
     with torch.no_grad():
         frames.scene.trajectory.knots.zero_()  # exposures without motion record all detail
     painter = Painter(still)
-    agreeing = replace(frames, observed=lambda f: painter.frame_picture("re-blurred", f).astype(np.float32) / 255)
+    agreeing = replace(
+        frames, observed=lambda f: painter.frame_picture("re-blurred", f).astype(np.float32) / 255
+    )
     low, high = gaussian_trust(frames), gaussian_trust(agreeing)
     assert float(high.mean()) > float(low.mean()) + 0.2
     assert torch.all((high >= 0) & (high <= 1))

@@ -28,7 +28,9 @@ def test_covariances_survive_half_precision_at_any_scale(factor: float) -> None:
     arrays = scaled_scene(factor)
     splats = browser_splats(arrays)
     sent = splats.covariances.astype(np.float16).astype(np.float64) * splats.scale**2
-    rotation = to_matrix(torch.nn.functional.normalize(torch.from_numpy(arrays.quats_wxyz).double(), dim=-1)).numpy()
+    rotation = to_matrix(
+        torch.nn.functional.normalize(torch.from_numpy(arrays.quats_wxyz).double(), dim=-1)
+    ).numpy()
     std = np.exp(arrays.log_scales.astype(np.float64))
     exact = rotation @ (std[:, :, None] ** 2 * rotation.transpose(0, 2, 1))
     size = np.abs(exact).max(axis=(1, 2), keepdims=True)

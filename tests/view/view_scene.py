@@ -18,7 +18,9 @@ NUM_FRAMES = 4
 def splat_arrays(num: int = 300) -> SplatArrays:
     """A coloured wall of splats at z about 1, seen from the origin."""
     rng = np.random.default_rng(3)
-    means = np.stack([rng.uniform(-0.6, 0.6, num), rng.uniform(-0.4, 0.4, num), rng.uniform(0.95, 1.1, num)], axis=1)
+    means = np.stack(
+        [rng.uniform(-0.6, 0.6, num), rng.uniform(-0.4, 0.4, num), rng.uniform(0.95, 1.1, num)], axis=1
+    )
     return SplatArrays(
         means=means.astype(np.float32),
         quats_wxyz=rng.normal(size=(num, 4)).astype(np.float32),
@@ -53,5 +55,7 @@ def content() -> Content:
     def stored(kind: StoredKind, frame: int) -> np.ndarray | None:
         return None
 
-    frames = Frames(scene, [f"{f:03d}.png" for f in range(NUM_FRAMES)], [camera] * NUM_FRAMES, observed, stored)
+    frames = Frames(
+        scene, [f"{f:03d}.png" for f in range(NUM_FRAMES)], [camera] * NUM_FRAMES, observed, stored
+    )
     return Content(gaussians, False, frames)

@@ -129,7 +129,8 @@ def run_content(folder: Path, scene_file: Path, log: Log) -> "Content":
     except DeblurgsError as error:
         log.warn(f"the frames cannot be shown: {error}")
         return Content(scene.gaussians, scene.config.antialiased)
-    cameras, paths = (dict(zip(model.names, of, strict=True)) for of in (model.cameras, model.image_paths))
+    cameras = dict(zip(model.names, model.cameras, strict=True))
+    paths = dict(zip(model.names, model.image_paths, strict=True))
     if any(name not in cameras for name in names):
         log.warn("the frames cannot be shown: the camera poses are newer than the trained scene")
         return Content(scene.gaussians, scene.config.antialiased)

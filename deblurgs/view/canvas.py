@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import viser
+from viser.transforms import SO3
 
 from deblurgs.view.compose import letterboxed
 from deblurgs.view.pose import View, client_view, view_of
@@ -60,13 +61,13 @@ class Canvas:
         """Move the browser's camera there within `FLIGHT_S`."""
         start, camera = client_view(self.client), self.client.camera
         self._flight_ends, self._target = time.time() + FLIGHT_S + 1.0, view
-        here, there = viser.transforms.SO3(start.wxyz), viser.transforms.SO3(view.wxyz)
+        here, there = SO3(start.wxyz), SO3(view.wxyz)
         turn = (here.inverse() @ there).log()
         for i in range(1, FLIGHT_STEPS + 1):
             share = i / FLIGHT_STEPS
             share = share * share * (3.0 - 2.0 * share)
             with self.client.atomic():
-                camera.wxyz = (here @ viser.transforms.SO3.exp(share * turn)).wxyz
+                camera.wxyz = (here @ SO3.exp(share * turn)).wxyz
                 camera.position = (1.0 - share) * start.position + share * view.position
                 camera.fov = (1.0 - share) * start.fov_y + share * view.fov_y
             self.client.flush()

@@ -14,16 +14,18 @@ _DEPTH_COLORS = np.array(
 )
 
 
-def as_pixels(image: NDArray[np.generic]) -> Pixels:
+def as_pixels(image: NDArray[np.floating] | Pixels) -> Pixels:
     """[H,W,3] display values or bytes -> bytes, longest side at most `MAX_SIDE_PX`."""
-    if image.dtype != np.uint8:
-        image = (np.clip(np.nan_to_num(image), 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
-    height, width = image.shape[:2]
+    if image.dtype == np.uint8:
+        pixels = np.ascontiguousarray(image, np.uint8)
+    else:
+        pixels = (np.clip(np.nan_to_num(image), 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+    height, width = pixels.shape[:2]
     if max(height, width) <= MAX_SIDE_PX:
-        return np.ascontiguousarray(image)
+        return pixels
     factor = MAX_SIDE_PX / max(height, width)
     size = (max(round(width * factor), 1), max(round(height * factor), 1))
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
 
 
 def depth_picture(depth: NDArray[np.floating]) -> Pixels:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import viser
+from viser import uplot
 
 from deblurgs.export.ply import SplatArrays
 from deblurgs.log import Log
@@ -51,8 +52,8 @@ class LiveView:
             start = np.array([0.0, 1.0])
             self._curve = server.gui.add_uplot(
                 data=(start, np.zeros(2)), aspect=1.6,
-                series=(viser.uplot.Series(label="step"), viser.uplot.Series(label="loss", stroke="#228be6", width=2)),
-                scales={"x": viser.uplot.Scale(time=False, auto=True), "y": viser.uplot.Scale(auto=True)},
+                series=(uplot.Series(label="step"), uplot.Series(label="loss", stroke="#228be6", width=2)),
+                scales={"x": uplot.Scale(time=False, auto=True), "y": uplot.Scale(auto=True)},
             )  # fmt: skip
         self._button.on_click(lambda _: self.toggle_pause())
 

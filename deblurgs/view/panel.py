@@ -85,7 +85,8 @@ class Panel:
         """Move to the chosen frame and instant, and ask for the chosen picture."""
         assert self.content.frames is not None
         frame = min(int(self.frame.value), len(self.content.frames.names) - 1)
-        kind = next((k for k in FRAME_KINDS if k == self.show.value), None)
+        shown = str(self.show.value)
+        kind = FRAME_KINDS[FRAME_KINDS.index(shown)] if shown in FRAME_KINDS else None
         # The photo and its kin belong to the whole exposure, an instant to the walk and to the sharp render.
         u = float(self.u.value) if kind in (None, "sharp") else 0.5
         self.name.content = _escaped(self.content.frames.names[frame])

@@ -78,7 +78,7 @@ class Painter:
         return self._cache[key]
 
     @torch.no_grad()
-    def _drawn(self, kind: FrameKind, frame: int, u: float) -> NDArray[np.generic]:
+    def _drawn(self, kind: FrameKind, frame: int, u: float) -> NDArray[np.floating] | Pixels:
         frames = self._frames()
         full = frames.cameras[frame]
         camera = scaled(full, min(1.0, MAX_SIDE_PX / max(full.width, full.height)))

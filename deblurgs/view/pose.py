@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import viser
 from numpy.typing import NDArray
+from viser.transforms import SO3
 
 from deblurgs.scene.camera import Camera
 
@@ -31,7 +32,7 @@ class View:
         return Camera(w, h, focal, focal, 0.5 * w, 0.5 * h)
 
     def camera_from_world(self) -> Array:
-        rotation = viser.transforms.SO3(self.wxyz).as_matrix()
+        rotation = SO3(self.wxyz).as_matrix()
         out = np.eye(4)
         out[:3, :3], out[:3, 3] = rotation.T, -rotation.T @ self.position
         return out
@@ -41,7 +42,7 @@ def view_of(camera_from_world: Array, camera: Camera) -> View:
     """The view through a frame's camera."""
     rotation = camera_from_world[:3, :3].T
     return View(
-        viser.transforms.SO3.from_matrix(rotation).wxyz, -rotation @ camera_from_world[:3, 3],
+        SO3.from_matrix(rotation).wxyz, -rotation @ camera_from_world[:3, 3],
         fov_y(camera), camera.width / camera.height,
     )  # fmt: skip
 

@@ -46,9 +46,9 @@ def main() -> None:
     result = {
         "what": "deblurgs view: seconds from the start of the command, headless Chromium with software WebGL",
         "date_utc": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit.stdout.strip(),
-        "machine": machine(), "versions": package_versions(("deblurgs", "viser", "torch")), **times,
+        "live_refresh_of_30000_gaussians": refresh_cost(), "machine": machine(), "versions": package_versions(("deblurgs", "viser", "torch")), **times,
     }  # fmt: skip
-    for name, value in times.items():
+    for name, value in (times | result["live_refresh_of_30000_gaussians"]).items():
         print(f"{name:12} {value}")
     if arguments.json:
         write_json_atomic(arguments.json, result)
@@ -79,6 +79,28 @@ def measure(run: Path, driver) -> dict[str, float]:
             }
         finally:
             process.terminate()
+
+
+def refresh_cost(num_gaussians: int = 30_000) -> dict[str, float]:
+    """What the viewer of a training works for every refresh, and its share of the time between two."""
+    import torch
+
+    from deblurgs.scene.gaussians import Gaussians
+    from deblurgs.view.live import REFRESH_S, splat_arrays
+    from deblurgs.view.splats import browser_splats
+
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(num_gaussians, 3, generator=generator)
+    gaussians = Gaussians(
+        means=points, quats=torch.randn(num_gaussians, 4, generator=generator), log_scales=points - 4.0,
+        logit_opacities=points[:, 0], sh0=points[:, None], shN=torch.zeros(num_gaussians, 8, 3),
+    )  # fmt: skip
+    browser_splats(splat_arrays(gaussians, False))
+    start = time.process_time()
+    for _ in range(5):
+        browser_splats(splat_arrays(gaussians, False))
+    seconds = (time.process_time() - start) / 5
+    return {"refresh_cpu_s": round(seconds, 4), "refresh_share": round(seconds / REFRESH_S, 4)}
 
 
 def processor_seconds(pid: int) -> float:

@@ -42,7 +42,7 @@ def view_of(camera_from_world: Array, camera: Camera) -> View:
     """The view through a frame's camera."""
     rotation = camera_from_world[:3, :3].T
     return View(
-        SO3.from_matrix(rotation).wxyz, -rotation @ camera_from_world[:3, 3],
+        np.asarray(SO3.from_matrix(rotation).wxyz, np.float64), -rotation @ camera_from_world[:3, 3],
         fov_y(camera), camera.width / camera.height,
     )  # fmt: skip
 

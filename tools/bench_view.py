@@ -46,7 +46,8 @@ def main() -> None:
     result = {
         "what": "deblurgs view: seconds from the start of the command, headless Chromium with software WebGL",
         "date_utc": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit.stdout.strip(),
-        "live_refresh_of_30000_gaussians": refresh_cost(), "machine": machine(), "versions": package_versions(("deblurgs", "viser", "torch")), **times,
+        "live_refresh_of_30000_gaussians": refresh_cost(),
+        "machine": machine(), "versions": package_versions(("deblurgs", "viser", "torch")), **times,
     }  # fmt: skip
     for name, value in (times | result["live_refresh_of_30000_gaussians"]).items():
         print(f"{name:12} {value}")

@@ -43,6 +43,8 @@ HOMES: dict[str, set[str]] = {
     "av": {"capture/video.py", "export/video.py"},
     "gsplat": {"raster/gsplat.py"},
     "viser": {"view/"},
+    "websockets": {"view/guard.py"},
+    "rerun": {"stages/observe.py"},
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

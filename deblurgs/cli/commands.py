@@ -11,6 +11,7 @@ from deblurgs.cli.report import Report
 from deblurgs.cli.resume import Resume
 from deblurgs.cli.run import Process, Run, Train
 from deblurgs.cli.triage import Triage
+from deblurgs.cli.view import View
 
 
 class Command(Protocol):
@@ -28,6 +29,7 @@ COMMANDS: dict[str, type[Command]] = {
     "resume": Resume,
     "render": Render,
     "triage": Triage,
+    "view": View,
     "export": Export,
     "report": Report,
     "eval": Eval,

@@ -9,15 +9,17 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, get_args
 
 import tyro
 
 from deblurgs import __version__
 from deblurgs.cli.commands import COMMANDS, Command
+from deblurgs.cli.doctor import Doctor
 from deblurgs.config import PresetName, preset
 from deblurgs.errors import EXIT_INTERRUPTED, DeblurgsError
-from deblurgs.log import console
+from deblurgs.log import console, write_event
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -64,10 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"deblurgs {__version__}")
         return 0
     signal.signal(signal.SIGTERM, _interrupt)
+    events = False
     try:
-        parse(arguments).execute()
+        command = parse(arguments)
+        events = getattr(command, "json", False) in (True, Path("-")) and not isinstance(command, Doctor)
+        command.execute()
         return 0
     except DeblurgsError as error:
+        if events:
+            write_event("error", text=str(error), exit_code=error.exit_code)
         console.print(f"error: {error}", style="red", markup=False)
         return error.exit_code
     except KeyboardInterrupt:

@@ -28,7 +28,7 @@ class Eval:
     """given: the camera model that comes with the scene, or the exact poses of a rendered one (cameras.json);
     blurry-only: poses from the blurry frames alone; auto: the camera model where there is one, else blurry-only."""
     json: Path | None = None
-    """Write the results there as JSON."""
+    """Write the results there as JSON. "-": print JSON events to stdout, one per line, the results as the last."""
     output: Path | None = None
     """Working folder; default: deblurgs_runs/eval-<name of the scene>."""
     preset: PresetName = "default"
@@ -46,7 +46,8 @@ class Eval:
         from deblurgs.stages.evaluate import evaluate
 
         require(self.device)
-        log = Log(quiet=self.quiet)
+        events = self.json == Path("-")
+        log = Log(quiet=self.quiet, events=events)
         known = get_args(MethodName)
         asked = [m.strip() for m in self.methods.split(",") if m.strip()]
         methods: tuple[MethodName, ...] = tuple(k for k in known if k in asked)
@@ -62,5 +63,5 @@ class Eval:
         with RunFolder(folder, log=log) as run:
             evaluate(
                 run, self.scene, self.train, log, methods=methods, seeds=seeds, sfm=self.sfm,
-                json_path=self.json, overwrite=self.overwrite, device=self.device,
+                json_path=None if events else self.json, overwrite=self.overwrite, device=self.device,
             )  # fmt: skip

@@ -30,6 +30,8 @@ class Render:
     """Print only warnings and errors."""
     device: DeviceName = "auto"
     """Where to render; auto: an NVIDIA GPU where one can be used, else the CPU."""
+    json: bool = False
+    """Print JSON events to stdout, one per line, instead of text."""
 
     def execute(self) -> None:
         from deblurgs.run import RunFolder
@@ -42,17 +44,16 @@ class Render:
             raise UsageError(
                 f"--path {self.path}: neither `frames` nor `smooth` nor a file with a camera path"
             )
-        log = Log(quiet=self.quiet)
+        log = Log(quiet=self.quiet, events=self.json)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             if self.path == "frames":
                 render(run, log, overwrite=self.overwrite, device=self.device)
                 return
             if self.path != "smooth":
-                print(camera_path_video(run, Path(self.path), log, overwrite=self.overwrite))
+                log.result(str(camera_path_video(run, Path(self.path), log, overwrite=self.overwrite)))
                 return
-            print(
-                novel_path(
-                    run, log, seconds=self.seconds, fps=self.fps, smoothing=self.smoothing, overwrite=self.overwrite,
-                    device=self.device,
-                )
+            path = novel_path(
+                run, log, seconds=self.seconds, fps=self.fps, smoothing=self.smoothing, overwrite=self.overwrite,
+                device=self.device,
             )  # fmt: skip
+            log.result(str(path))

@@ -9,6 +9,7 @@ from deblurgs.cli.arguments import Source, default_output, require_interval, req
 from deblurgs.config import PresetName, TrainConfig
 from deblurgs.log import Log
 from deblurgs.raster.devices import DeviceName, require
+from deblurgs.stages.observe import MonitorName, watching
 from deblurgs.stages.process import ProcessConfig
 
 
@@ -31,6 +32,14 @@ class Run:
     """Where to train and render; auto: an NVIDIA GPU where one can be used, else the CPU."""
     checkpoint_every: float = 45.0
     """Seconds between two checkpoints of the training."""
+    json: bool = False
+    """Print JSON events to stdout, one per line, instead of text."""
+    viewer: bool = False
+    """Watch the training in the browser, on this machine only: scene, loss curve, pause."""
+    viewer_port: int = 8080
+    """Port of the viewer; the next free one when it is taken."""
+    monitor: tuple[MonitorName, ...] = ()
+    """Write the training's curves for other tools too: tensorboard, rerun (extra `log`)."""
     process: tyro.conf.OmitArgPrefixes[ProcessConfig] = field(default_factory=ProcessConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -46,7 +55,7 @@ class Run:
         from deblurgs.stages.train import train
 
         require(self.device)
-        log = Log(quiet=self.quiet)
+        log = Log(quiet=self.quiet, events=self.json)
         folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
             # First of all: a run that is killed can then be resumed from its folder alone.
@@ -54,14 +63,17 @@ class Run:
                 run, source=self.source, process=self.process, preset_name=self.preset, train=self.train,
                 checkpoint_every=self.checkpoint_every, overwrite=self.overwrite,
             )  # fmt: skip
-            process(run, self.source, self.process, log, overwrite=self.overwrite)
-            train(
-                run, self.train, log, overwrite=self.overwrite, checkpoint_every=self.checkpoint_every,
-                device=self.device,
-            )  # fmt: skip
-            render(run, log, overwrite=self.overwrite, device=self.device)
-            report(run, log)
-            print(folder)
+            with watching(
+                run, log, viewer=self.viewer, port=self.viewer_port, monitors=self.monitor
+            ) as observers:
+                process(run, self.source, self.process, log, overwrite=self.overwrite)
+                train(
+                    run, self.train, log, overwrite=self.overwrite, checkpoint_every=self.checkpoint_every,
+                    device=self.device, observers=observers,
+                )  # fmt: skip
+                render(run, log, overwrite=self.overwrite, device=self.device)
+                report(run, log)
+            log.result(str(folder))
 
 
 @dataclass
@@ -77,6 +89,8 @@ class Process:
     """Repeat stages that are already done."""
     quiet: bool = False
     """Print only warnings and errors."""
+    json: bool = False
+    """Print JSON events to stdout, one per line, instead of text."""
     process: tyro.conf.OmitArgPrefixes[ProcessConfig] = field(default_factory=ProcessConfig)
 
     def execute(self) -> None:
@@ -84,12 +98,12 @@ class Process:
         from deblurgs.stages.process import process
         from deblurgs.stages.request import save_request
 
-        log = Log(quiet=self.quiet)
+        log = Log(quiet=self.quiet, events=self.json)
         folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
             save_request(run, source=self.source, process=self.process)
             process(run, self.source, self.process, log, overwrite=self.overwrite)
-            print(folder)
+            log.result(str(folder))
 
 
 @dataclass
@@ -108,6 +122,14 @@ class Train:
     """Where to train; auto: an NVIDIA GPU where one can be used, else the CPU."""
     checkpoint_every: float = 45.0
     """Seconds between two checkpoints of the training."""
+    json: bool = False
+    """Print JSON events to stdout, one per line, instead of text."""
+    viewer: bool = False
+    """Watch the training in the browser, on this machine only: scene, loss curve, pause."""
+    viewer_port: int = 8080
+    """Port of the viewer; the next free one when it is taken."""
+    monitor: tuple[MonitorName, ...] = ()
+    """Write the training's curves for other tools too: tensorboard, rerun (extra `log`)."""
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
@@ -119,13 +141,16 @@ class Train:
         from deblurgs.stages.train import train
 
         require(self.device)
-        log = Log(quiet=self.quiet)
+        log = Log(quiet=self.quiet, events=self.json)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             save_request(
                 run, preset_name=self.preset, train=self.train, checkpoint_every=self.checkpoint_every,
                 overwrite=self.overwrite,
             )  # fmt: skip
-            train(
-                run, self.train, log, overwrite=self.overwrite, checkpoint_every=self.checkpoint_every,
-                device=self.device,
-            )  # fmt: skip
+            with watching(
+                run, log, viewer=self.viewer, port=self.viewer_port, monitors=self.monitor
+            ) as observers:
+                train(
+                    run, self.train, log, overwrite=self.overwrite, checkpoint_every=self.checkpoint_every,
+                    device=self.device, observers=observers,
+                )  # fmt: skip

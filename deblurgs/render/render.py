@@ -20,9 +20,10 @@ def sharp_view(scene: TrainedScene, camera_from_world: Tensor, camera: Camera) -
 
 
 @torch.no_grad()
-def sharp_frame(scene: TrainedScene, frame: int, camera: Camera) -> Tensor:
-    """The scene at the middle of one frame's exposure, u = 0.5, in the frame's own brightness and colour."""
-    pose = scene.trajectory.of_frame(frame, torch.tensor([0.5]))[0]
+def sharp_frame(scene: TrainedScene, frame: int, camera: Camera, u: float = 0.5) -> Tensor:
+    """The scene at one instant of a frame's exposure, by default its middle, in the frame's own brightness and
+    colour."""
+    pose = scene.trajectory.of_frame(frame, torch.tensor([u]))[0]
     # Not cut at white before the gain: where photos are clipped the scene is brighter than they could tell.
     return scene.photometry.photo(rendered_view(scene, pose, camera).image, frame)
 

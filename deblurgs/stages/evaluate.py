@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from deblurgs.config import TrainConfig, to_dict
 from deblurgs.errors import UsageError
-from deblurgs.log import Log
+from deblurgs.log import Log, write_event
 from deblurgs.raster.devices import DeviceName, resolve
 from deblurgs.run import RunFolder
 from deblurgs.stages.data import training_set
@@ -55,7 +55,13 @@ def evaluate(
     rows = protocol.evaluate(
         scene, config, methods, seeds, log, picture=save_picture, on_rows=save_rows, device=resolve(device)
     )
-    Console(width=130 if not log.quiet else None).print(table.as_table(scene, rows))
+    if log.events:
+        write_event(
+            "evaluation",
+            **table.as_json(scene, rows, {"preset_config": to_dict(config), "failed": model.failed}),
+        )
+    else:
+        Console(width=130 if not log.quiet else None).print(table.as_table(scene, rows))
 
 
 def prepared_scene(

@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING
 
 from deblurgs.config import TrainConfig
 from deblurgs.errors import DeblurgsError
-from deblurgs.log import Log
 from deblurgs.run import RunFolder
 from deblurgs.stages.data import training_set
 from deblurgs.stages.lost_frames import find_lost_frames
-from deblurgs.stages.train import Passage, metrics_bytes
+from deblurgs.stages.train import Circumstances, Passage, metrics_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import torch
 
     from deblurgs.sfm.model import SparseModel
     from deblurgs.train.data import TrainingSet
@@ -31,14 +28,11 @@ class SecondTraining:
     Whatever ends it early, the first scene stays, and the model in the run folder with it.
     """
 
-    def __init__(
-        self, run: RunFolder, config: TrainConfig, log: Log, checkpoint_every: float, place: "torch.device"
-    ) -> None:
-        """place: where it is computed."""
-        self.run, self.config, self.log = run, config, log
+    def __init__(self, run: RunFolder, config: TrainConfig, around: Circumstances) -> None:
+        self.run, self.config, self.log = run, config, around.log
         self.folder = run.checkpoint / "again"
         at_size = dataclasses.replace(config, downscale=1.0)
-        self.passage = Passage(run, self.folder / "steps", at_size, log, checkpoint_every, place)
+        self.passage = Passage(run, self.folder / "steps", at_size, around)
 
     @property
     def begun(self) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from deblurgs.log import Log
 from deblurgs.raster.devices import DeviceName, resolve
 from deblurgs.run import RunFolder, StageStatus, changed_fields
 from deblurgs.stages.data import training_set
+from deblurgs.stages.observe import Observers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from deblurgs.train.data import TrainingSet
-    from deblurgs.train.loop import TrainedScene
+    from deblurgs.train.loop import Report, TrainedScene
 
 SCENE_FILE = "scene.safetensors"
 PARTIAL_FILE = "interrupted.safetensors"
@@ -44,20 +46,29 @@ def refuse_other_settings(run: RunFolder, config: TrainConfig) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Circumstances:
+    """Under which a training happens. checkpoint_every: seconds between checkpoints. place: where it is computed."""
+
+    log: Log
+    checkpoint_every: float
+    place: "torch.device"
+    observers: Observers
+
+
 class Passage:
     """One training of a run folder with its checkpoints and its part of metrics.jsonl."""
 
-    def __init__(
-        self, run: RunFolder, folder: Path, at_size: TrainConfig, log: Log, checkpoint_every: float,
-        place: "torch.device",
-    ) -> None:  # fmt: skip
-        """folder: of the checkpoints. at_size: the settings for data that are at training size. place: where it is
-        computed."""
+    def __init__(self, run: RunFolder, folder: Path, at_size: TrainConfig, around: Circumstances) -> None:
+        """folder: of the checkpoints. at_size: the settings for data that are at training size."""
         from deblurgs.train.keeper import Checkpoints
 
-        self.run, self.at_size, self.log, self.place = run, at_size, log, place
+        self.run, self.at_size, self.around, self.log = run, at_size, around, around.log
         self.checkpoints = Checkpoints(
-            folder, log, interval_s=checkpoint_every, note=lambda: {"metrics_bytes": metrics_bytes(run)}
+            folder,
+            self.log,
+            interval_s=around.checkpoint_every,
+            note=lambda: {"metrics_bytes": metrics_bytes(run)},
         )
 
     def train(
@@ -66,13 +77,18 @@ class Passage:
         """From the last checkpoint, or from the start. metrics_before: bytes of metrics.jsonl that are not ours."""
         from deblurgs.train.loop import Trainer
 
-        trainer = Trainer(data.to(self.place), self.at_size, self.log, stop=stop, keep=self.checkpoints)
+        observers = self.around.observers
+        observers.stop = stop
+        trainer = Trainer(
+            data.to(self.around.place), self.at_size, self.log, stop=stop, keep=self.checkpoints,
+            observe=observers.after_step,
+        )  # fmt: skip
         note = self.checkpoints.resume(trainer)
         if note is not None:
             self.log.info(f"training goes on from step {trainer.step} of {self.at_size.total_steps}")
         shorten(self.run.metrics_jsonl, metrics_before if note is None else int(note["metrics_bytes"]))
         with self.run.metrics() as metrics:
-            trainer.report = metrics.write
+            trainer.report = reported(metrics.write, observers)
             return trainer.train()
 
 
@@ -84,11 +100,13 @@ def train(
     overwrite: bool = False,
     checkpoint_every: float = CHECKPOINT_EVERY_S,
     device: DeviceName = "auto",
+    observers: Observers | None = None,
 ) -> None:
     """Frames and poses -> Gaussians and trajectories.
 
     checkpoint_every: seconds between two checkpoints. A training that was killed or interrupted goes on from its last
     one; it must have the same settings (UsageError lists the differences). overwrite trains from the start.
+    observers watch and change nothing.
     """
     from deblurgs.capture.dataset import load_capture
     from deblurgs.sfm.model import load_model
@@ -108,8 +126,11 @@ def train(
         log.info(f"training on the {'GPU' if place.type == 'cuda' else 'CPU'}")
         # The data are at training size already: reducing them again would train at a smaller one.
         at_size = dataclasses.replace(config, downscale=1.0)
-        first = Passage(run, run.checkpoint / "steps", at_size, log, checkpoint_every, place)
-        second = SecondTraining(run, config, log, checkpoint_every, place)
+        around = Circumstances(
+            log, checkpoint_every, place, Observers(log) if observers is None else observers
+        )
+        first = Passage(run, run.checkpoint / "steps", at_size, around)
+        second = SecondTraining(run, config, around)
         partial = run.checkpoint / PARTIAL_FILE
         if overwrite or not begun:
             first.checkpoints.clear()
@@ -156,6 +177,16 @@ def shorten(path: Path, size: int) -> None:
     """Cut a file to at most `size` bytes: what was written after a checkpoint will be written again."""
     if path.is_file() and path.stat().st_size > size:
         os.truncate(path, size)
+
+
+def reported(write: "Report", observers: Observers) -> "Report":
+    """Lines of metrics.jsonl for the file and for those who watch."""
+
+    def report(line: dict[str, float]) -> None:
+        write(line)
+        observers.report(line)
+
+    return report
 
 
 def scene_path(run: RunFolder, log: Log) -> Path:

@@ -112,6 +112,7 @@ Report = Callable[[dict[str, float]], None]
 Probe = Callable[[Gaussians, AnyTrajectory], float]
 Keep = Callable[["Trainer", bool], None]
 """Called between two steps; `True` asks for a checkpoint at once, `False` only if it is time for one."""
+Observe = Callable[["Trainer"], None]
 
 
 @torch.no_grad()
@@ -159,7 +160,9 @@ class Trainer:
         probe: Probe | None = None,
         stop: Callable[[], bool] = lambda: False,
         keep: Keep | None = None,
+        observe: Observe | None = None,
     ) -> None:
+        self.observe = observe
         self.data, self.config, self.log, self.report, self.probe = data, config, log, report, probe
         self.stop, self.keep = stop, keep
         self.held_out_psnr: float | None = None
@@ -261,6 +264,8 @@ class Trainer:
                     else:
                         self._strike(snapshot)
             self.step += 1
+            if self.observe:
+                self.observe(self)
             if blocks.any and (self.step % PROBE_EVERY == 0 or self.step == last):
                 predict = partial(self._predicted_photo, level, self.views)
                 self.best.offer(blocks.psnr(predict, level.images), self)
@@ -511,13 +516,14 @@ def shared_adam(
 
 def train(
     data: TrainingSet, config: TrainConfig, log: Log, report: Report | None = None, probe: Probe | None = None,
-    stop: Callable[[], bool] = lambda: False, keep: Keep | None = None,
+    stop: Callable[[], bool] = lambda: False, keep: Keep | None = None, observe: Observe | None = None,
 ) -> TrainedScene:  # fmt: skip
     """Optimise the scene; see `Trainer`. Raises DivergedError when numbers stay non-finite.
 
     report receives a line for metrics.jsonl every 50 steps. probe is shown the scene now and then and answers with the
     PSNR of a held-out view, which is displayed and never acted upon. stop is asked before every step; when it says yes
     the scene is returned as it is then. keep is called between two steps and may write a checkpoint; to go on from one,
-    make a `Trainer` and let `Checkpoints.resume` bring it there.
+    make a `Trainer` and let `Checkpoints.resume` bring it there. observe sees the trainer after every step, may look at
+    everything, change nothing, and hold the training up for as long as it likes.
     """
-    return Trainer(data, config, log, report, probe, stop, keep).train()
+    return Trainer(data, config, log, report, probe, stop, keep, observe).train()

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("run", "process", "train", "render", "export", "report", "eval", "demo", "doctor")
+COMMANDS = (
+    "run", "process", "train", "resume", "render", "triage", "view", "export", "report", "eval", "demo", "doctor",
+)  # fmt: skip
 LIMIT_S = 1.0
-HEAVY = ("torch", "pycolmap", "av", "scipy", "PIL", "imageio", "safetensors")
+HEAVY = ("torch", "pycolmap", "av", "scipy", "PIL", "imageio", "safetensors", "viser")
 
 # A heavy import is recorded by the interpreter itself, also when it happens inside a function.
 _CALL = """

@@ -224,6 +224,14 @@ def test_a_probe_is_asked_and_never_changes_the_result(blurred: TrainingSet) -> 
     assert torch.equal(watched.gaussians.means, alone.gaussians.means)
 
 
+def test_an_observer_sees_every_step_and_changes_nothing(blurred: TrainingSet) -> None:
+    steps: list[int] = []
+    watched = train(blurred, small(20), QUIET, observe=lambda trainer: steps.append(trainer.step))
+    alone = train(blurred, small(20), QUIET)
+    assert steps == list(range(1, 21))
+    assert torch.equal(watched.gaussians.means, alone.gaussians.means)
+
+
 def test_straight_paths_cannot_fold() -> None:
     trajectory = Trajectory(torch.eye(4)[None], "bezier", 4)
     with torch.no_grad():

@@ -1,0 +1,164 @@
+"""Whoever watches a training: the viewer, TensorBoard, rerun. None of them can end it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from deblurgs.errors import UsageError
+from deblurgs.log import Log
+from deblurgs.run import RunFolder
+
+if TYPE_CHECKING:
+    from deblurgs.train.loop import Trainer
+
+MonitorName = Literal["tensorboard", "rerun"]
+
+
+class Observer(Protocol):
+    """Told what happens; see `deblurgs.train.loop.train` for `observe` and `report`."""
+
+    def after_step(self, trainer: "Trainer") -> None: ...
+    def report(self, line: Mapping[str, float]) -> None: ...
+    def finished(self) -> None: ...
+
+
+class Observers:
+    """All of them as one. The first error of an observer is told, then it is asked no more."""
+
+    def __init__(self, log: Log, observers: list[Observer] | None = None) -> None:
+        self.log, self.active = log, list(observers or [])
+        self.stop: Callable[[], bool] = lambda: False
+
+    def stop_requested(self) -> bool:
+        """Whether the training was asked to stop: one that stands still must not wait for ever."""
+        return self.stop()
+
+    def after_step(self, trainer: "Trainer") -> None:
+        self._tell(lambda o: o.after_step(trainer))
+
+    def report(self, line: Mapping[str, float]) -> None:
+        self._tell(lambda o: o.report(line))
+
+    def finished(self) -> None:
+        self._tell(lambda o: o.finished())
+
+    def _tell(self, what: Callable[[Observer], None]) -> None:
+        for observer in list(self.active):
+            try:
+                what(observer)
+            except Exception as error:
+                self.active.remove(observer)
+                self.log.warn(f"{type(observer).__name__} stopped watching the training: {error}")
+
+
+class TensorBoardLog:
+    """Scalars of metrics.jsonl in RUN/tensorboard; `tensorboard --logdir RUN` shows them."""
+
+    def __init__(self, run: RunFolder) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise UsageError(_missing("tensorboard", error)) from error
+        self.writer = SummaryWriter(str(run.path / "tensorboard"))
+
+    def after_step(self, trainer: "Trainer") -> None:
+        pass
+
+    def report(self, line: Mapping[str, float]) -> None:
+        for name, value in line.items():
+            if name != "step":
+                self.writer.add_scalar(f"train/{name}", value, int(line["step"]))
+
+    def finished(self) -> None:
+        self.writer.close()
+
+
+class RerunLog:
+    """Scalars, Gaussian centres and camera paths in RUN/training.rrd; `rerun RUN/training.rrd` shows them."""
+
+    EVERY = 200
+
+    def __init__(self, run: RunFolder) -> None:
+        try:
+            import rerun
+        except ImportError as error:
+            raise UsageError(_missing("rerun", error)) from error
+        self.rr = rerun
+        self.recording = rerun.RecordingStream("deblurgs")
+        self.recording.save(str(run.path / "training.rrd"))
+
+    def after_step(self, trainer: "Trainer") -> None:
+        if trainer.step % self.EVERY:
+            return
+        import numpy as np
+        import torch
+
+        with torch.no_grad():
+            t = trainer.gaussians.tensors()
+            poses = trainer.trajectory(
+                torch.arange(trainer.trajectory.num_frames), torch.linspace(0.0, 1.0, 9)
+            )
+        centres = -np.einsum("fuji,fuj->fui", poses[..., :3, :3].numpy(), poses[..., :3, 3].numpy())
+        rgb = (0.5 + 0.28209479177387814 * t["sh0"][:, 0]).clamp(0.0, 1.0)
+        self.recording.set_time("step", sequence=trainer.step)
+        self.recording.log(
+            "scene/gaussians", self.rr.Points3D(t["means"].numpy(), colors=(rgb * 255).byte().numpy())
+        )
+        self.recording.log("scene/exposures", self.rr.LineStrips3D(list(centres)))
+
+    def report(self, line: Mapping[str, float]) -> None:
+        self.recording.set_time("step", sequence=int(line["step"]))
+        for name, value in line.items():
+            if name != "step":
+                self.recording.log(f"train/{name}", self.rr.Scalars(float(value)))
+
+    def finished(self) -> None:
+        self.recording.flush()
+
+
+@contextmanager
+def watching(
+    run: RunFolder, log: Log, *, viewer: bool, port: int, monitors: tuple[MonitorName, ...]
+) -> Iterator[Observers]:
+    """Observers for a training as the command line asks for them; closed at the end, the viewer with them.
+
+    Raises UsageError, before anything is computed, when an extra is not installed.
+    """
+    observers = Observers(log, make_monitors(monitors, run))
+    if not viewer:
+        with _finished(observers):
+            yield observers
+        return
+    from deblurgs.stages.view import start_viewer
+
+    view = start_viewer(log, host="127.0.0.1", port=port, allow_remote=False)
+    try:
+        log.info(f"viewer: {view.url}")
+        from deblurgs.view.live import LiveView
+
+        observers.active.append(LiveView(view, log, stop=observers.stop_requested))
+        with _finished(observers):
+            yield observers
+    finally:
+        view.close()
+
+
+@contextmanager
+def _finished(observers: Observers) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        observers.finished()
+
+
+def make_monitors(names: tuple[MonitorName, ...], run: RunFolder) -> list[Observer]:
+    """Raises UsageError, before anything is computed, when an extra is not installed."""
+    makers: dict[str, Callable[[RunFolder], Observer]] = {"tensorboard": TensorBoardLog, "rerun": RerunLog}
+    return [makers[name](run) for name in dict.fromkeys(names)]
+
+
+def _missing(name: str, error: ImportError) -> str:
+    return (
+        f"--monitor {name} needs an extra that is not installed ({error}). "
+        "Install it with  pip install 'deblurgs[log]'"
+    )

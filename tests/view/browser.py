@@ -1,0 +1,86 @@
+"""A real browser for the tests: headless Chromium with WebGL in software.
+
+Debian and Ubuntu:  apt-get install chromium chromium-driver   and the Python package selenium (extra `dev`).
+"""
+
+import io
+import shutil
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--use-gl=angle", "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader", "--window-size=640,420", "--mute-audio", "--disable-background-networking",
+)  # fmt: skip
+PATIENCE_S = 90.0
+"""Software WebGL on a busy machine takes its time."""
+
+
+class Page:
+    """One open page of a viewer."""
+
+    def __init__(self, url: str) -> None:
+        selenium = pytest.importorskip("selenium.webdriver", reason="the Python package selenium is missing")
+        chromium = (
+            shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        )
+        driver = shutil.which("chromedriver")
+        if chromium is None or driver is None:
+            pytest.skip("no Chromium with chromedriver: apt-get install chromium chromium-driver")
+        from selenium.webdriver.chrome.service import Service
+
+        options = selenium.ChromeOptions()
+        options.binary_location = chromium
+        for flag in FLAGS:
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.driver: Any = selenium.Chrome(options=options, service=Service(driver))
+        self.driver.get(url)
+
+    def close(self) -> None:
+        self.driver.quit()
+
+    def elements(self, selector: str) -> list[Any]:
+        return self.driver.find_elements("css selector", selector)
+
+    def picture(self) -> NDArray[np.uint8]:
+        """The canvas as the user sees it, left of the panel: [H,W,3]."""
+        for _ in range(5):
+            try:
+                png = self.driver.get_screenshot_as_png()
+                break
+            except Exception:  # a renderer that is busy with WebGL answers late
+                time.sleep(1.0)
+        else:
+            raise AssertionError("the browser gives no picture")
+        image = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+        return image[:, : image.shape[1] // 2]
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait until something is true; fail with `what` otherwise."""
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            if holds():
+                return
+            time.sleep(0.5)
+        logs = [line["message"] for line in self.driver.get_log("browser")][-5:]
+        pytest.fail(f"not within {PATIENCE_S:.0f} s: {what}; the console says {logs}")
+
+    def number_input(self, label: str) -> Any:
+        """The text box of the slider with this label."""
+        found = self.driver.find_elements(
+            "xpath", f"//*[normalize-space(text())='{label}']/following::input[@type='text' or not(@type)][1]"
+        )
+        assert found, f"no slider {label!r}"
+        return found[0]
+
+
+def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Mean absolute difference in values of 255."""
+    return float(np.abs(a.astype(np.int16) - b.astype(np.int16)).mean())

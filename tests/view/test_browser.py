@@ -1,0 +1,96 @@
+"""The viewer in a real browser. Skipped with a reason where there is none."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from browser import Page, difference
+from view_scene import content, splat_arrays
+
+from deblurgs.log import Log
+from deblurgs.view.pose import View
+from deblurgs.view.viewer import Viewer
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def viewer() -> Iterator[Viewer]:
+    shown = Viewer(port=0, log=Log(quiet=True))
+    start = View(np.array([1.0, 0, 0, 0]), np.array([0.0, 0, -0.3]), 0.8, 1.5)
+    shown.start_at(start, np.eye(4)[None], 1.0)
+    shown.show_splats(splat_arrays())
+    yield shown
+    shown.close()
+
+
+@pytest.fixture(scope="module")
+def page(viewer: Viewer) -> Iterator[Page]:
+    opened = Page(viewer.url)
+    yield opened
+    opened.close()
+
+
+def test_page_loads_and_the_splats_are_drawn(viewer: Viewer, page: Page) -> None:
+    page.until(lambda: bool(page.elements("canvas")), "a canvas")
+    page.until(lambda: len(viewer.server.get_clients()) == 1, "a connection")
+    page.until(lambda: page.picture().std() > 10.0, "a picture that is not blank")
+    splats = page.picture()
+    # Colours like those of the scene, not only a grid of lines: many shades, most of them saturated.
+    assert (splats.max(axis=2).astype(int) - splats.min(axis=2) > 40).mean() > 0.1
+
+
+def test_sliders_move_the_picture_and_the_true_render_matches_the_splats(viewer: Viewer, page: Page) -> None:
+    page.until(lambda: len(viewer.server.get_clients()) == 1, "a connection")
+    before = page.picture()
+    viewer.set_content(content())
+    page.until(lambda: bool(page.driver.find_elements("xpath", "//*[text()='Exposure u']")), "the controls")
+    canvas = next(iter(viewer._canvases.values()))
+    page.until(lambda: canvas._shown is not None, "a true render at rest")
+    # The browser's splats and ours are the same scene: covariances survived 16 bits, axes agree.
+    canvas.wanted.frustums = False
+    page.until(lambda: difference(page.picture(), before) < 25.0, "a true render like the splats")
+
+    def set_u(value: str) -> None:
+        box = page.number_input("Exposure u")
+        page.driver.execute_script("arguments[0].scrollIntoView()", box)
+        box.click()
+        box.send_keys("\ue009a\ue000", value, "\ue007")  # select all, type, enter
+
+    set_u("0")
+    page.until(lambda: canvas.wanted.u == 0.0, "the slider's value at the server")
+    page.until(lambda: canvas._shown is not None, "a render")
+    opening = page.picture()
+    set_u("1")
+    page.until(lambda: canvas.wanted.u == 1.0, "the slider's value at the server")
+    page.until(lambda: difference(page.picture(), opening) > 5.0, "another picture for another instant")
+    pose = next(iter(viewer.server.get_clients().values())).camera
+    page.until(
+        lambda: abs(2 * np.arcsin(pose.wxyz[2])) == pytest.approx(0.1, abs=0.01), "the camera at u = 1"
+    )
+
+
+def test_a_broken_callback_is_told_and_ends_nothing(viewer: Viewer, page: Page) -> None:
+    page.until(lambda: bool(page.driver.find_elements("xpath", "//*[text()='Render mp4']")), "the controls")
+    button = page.driver.find_element("xpath", "//button[.//*[text()='Render mp4'] or text()='Render mp4']")
+    page.driver.execute_script("arguments[0].click()", button)
+    page.until(
+        lambda: bool(page.driver.find_elements("xpath", "//*[contains(text(), 'at least two views')]")),
+        "the error in the browser",
+    )
+    assert any("at least two views" in text for text in viewer.log.warnings)
+    assert len(viewer.server.get_clients()) == 1
+
+
+def test_a_page_from_elsewhere_gets_no_connection(viewer: Viewer, page: Page) -> None:
+    """A data: page has the origin "null", like any sandboxed page of the web."""
+    page.driver.switch_to.new_window("tab")
+    page.driver.get("data:text/html,<title>elsewhere</title>")
+    outcome = page.driver.execute_async_script(
+        "const done = arguments[0];"
+        f"const s = new WebSocket('ws://127.0.0.1:{viewer.port}/', 'viser-v1.1.1');"
+        "s.onopen = () => done('open'); s.onerror = () => done('refused');"
+    )
+    assert outcome == "refused"
+    page.driver.close()
+    page.driver.switch_to.window(page.driver.window_handles[0])

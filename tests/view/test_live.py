@@ -1,0 +1,121 @@
+"""Watching a training: the picture follows, pause holds, and nothing that goes wrong in here stops it."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from view_scene import content
+
+from deblurgs.config import TrainConfig
+from deblurgs.errors import UsageError
+from deblurgs.log import Log
+from deblurgs.stages import observe
+from deblurgs.view.live import LiveView
+from deblurgs.view.viewer import Viewer
+
+
+@pytest.fixture
+def viewer():
+    opened = Viewer(port=0, log=Log(quiet=True))
+    yield opened
+    opened.close()
+
+
+def fake_trainer() -> SimpleNamespace:
+    frames = content().frames
+    assert frames is not None
+    s = frames.scene
+    return SimpleNamespace(
+        step=1, gaussians=s.gaussians, trajectory=s.trajectory, config=TrainConfig(),
+        training_cameras=s.training_cameras,
+    )  # fmt: skip
+
+
+def test_pause_holds_the_training_until_resume_or_stop(viewer: Viewer) -> None:
+    stop = threading.Event()
+    live = LiveView(viewer, Log(quiet=True), stop=stop.is_set)
+    trainer = fake_trainer()
+    live.after_step(trainer)  # not paused: returns at once
+    live.toggle_pause()
+    worker = threading.Thread(target=live.after_step, args=(trainer,))
+    worker.start()
+    worker.join(0.4)
+    assert worker.is_alive() and live.paused
+    live.toggle_pause()
+    worker.join(5)
+    assert not worker.is_alive()
+    live.toggle_pause()
+    worker = threading.Thread(target=live.after_step, args=(trainer,))
+    worker.start()
+    stop.set()  # Ctrl-C while it stands still
+    worker.join(5)
+    assert not worker.is_alive()
+
+
+def test_the_curve_follows_the_metrics_and_stays_small(viewer: Viewer) -> None:
+    live = LiveView(viewer, Log(quiet=True))
+    for step in range(50, 60_000, 50):
+        live.report({"step": step, "loss": 1.0 / step, "num_gaussians": 100})
+    steps, losses = live._curve.data
+    assert len(steps) <= 401 and steps[-1] == 59_950
+    assert losses[-1] == pytest.approx(1.0 / 59_950)
+    assert (steps[1:] > steps[:-1]).all()
+    assert "step 59950" in live._text.content
+
+
+def test_a_step_costs_next_to_nothing(viewer: Viewer) -> None:
+    live, trainer = LiveView(viewer, Log(quiet=True)), fake_trainer()
+    live.after_step(trainer)
+    start = time.process_time()
+    for _ in range(1000):
+        live.after_step(trainer)
+    assert time.process_time() - start < 0.5
+
+
+def test_an_observer_that_fails_is_dropped_and_told() -> None:
+    class Broken:
+        def after_step(self, trainer: object) -> None:
+            raise RuntimeError("no")
+
+        def report(self, line: object) -> None: ...
+
+        def finished(self) -> None: ...
+
+    log = Log(quiet=True)
+    observers = observe.Observers(log, [Broken()])
+    for _ in range(3):
+        observers.after_step(fake_trainer())  # pyright: ignore[reportArgumentType]
+    assert log.warnings == ["Broken stopped watching the training: no"]
+
+
+def test_a_missing_extra_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    import sys
+
+    from deblurgs.run import RunFolder
+
+    for name in ("tensorboard", "rerun"):
+        monkeypatch.setitem(sys.modules, "torch.utils.tensorboard" if name == "tensorboard" else name, None)
+        with pytest.raises(UsageError, match=r"deblurgs\[log\]"):
+            observe.make_monitors((name,), RunFolder(tmp_path))
+
+
+def test_monitors_write_files_that_others_read(tmp_path) -> None:
+    pytest.importorskip("tensorboard", reason="extra `log` is not installed")
+    pytest.importorskip("rerun", reason="extra `log` is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from deblurgs.run import RunFolder
+
+    log = Log(quiet=True)
+    observers = observe.Observers(log, observe.make_monitors(("tensorboard", "rerun"), RunFolder(tmp_path)))
+    trainer = fake_trainer()
+    trainer.step = 200
+    observers.after_step(trainer)  # pyright: ignore[reportArgumentType]
+    observers.report({"step": 200, "loss": 0.25})
+    observers.finished()
+    assert log.warnings == []
+    found = EventAccumulator(str(tmp_path / "tensorboard"))
+    found.Reload()
+    assert [(e.step, e.value) for e in found.Scalars("train/loss")] == [(200, 0.25)]
+    assert (tmp_path / "training.rrd").stat().st_size > 1000

@@ -295,3 +295,16 @@ def _nothing_found(folder: Path, names: list[str], ignored: list[tuple[str, str]
     if ignored:
         text += f". Left out: {ignored[0][0]} ({ignored[0][1]})"
     return text
+
+
+def list_photos(folder: Path) -> tuple[dict[str, Path], list[tuple[str, str]]]:
+    """Image files of a folder in natural order by relative name, and (name, reason) of what is left out.
+
+    Subfolders are searched only when the folder itself holds no image; links to folders are not followed. Raises
+    CaptureError, saying what lies there instead, when there is no image at all.
+    """
+    ignored: list[tuple[str, str]] = []
+    found, notes = _list_photos(folder, None, ignored)
+    if not found:
+        raise CaptureError(_nothing_found(folder, _names(folder), ignored))
+    return found, ignored + [(folder.name, note) for note in notes]

@@ -23,7 +23,13 @@ BUDGIE_TRAIN = (
     "lake-sherburne", "motherboard-circuits", "ocean-waves", "orange-hallway", "perched-osprey", "roman-colosseum",
     "san-francisco-skyline", "serene", "solaris-grapes", "tea-gardens",
 )  # fmt: skip
-BUDGIE_TEST = ("casa-mila", "oakland-zoo-otters", "piazza-gae-aulenti", "singaporean-cityscape", "the-spices-of-life")
+BUDGIE_TEST = (
+    "casa-mila",
+    "oakland-zoo-otters",
+    "piazza-gae-aulenti",
+    "singaporean-cityscape",
+    "the-spices-of-life",
+)
 # Public domain or CC0 (scikit-image: skimage/data, each picture's page states it).
 SKIMAGE_TRAIN = ("rocket.jpg", "grass.png", "gravel.png", "brick.png")
 SKIMAGE_TEST = ("astronaut.png", "coffee.png")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from deblurgs.errors import CaptureError, UsageError
+from deblurgs.errors import CaptureError, TooFewFramesError, UsageError
 
 Kind = Literal["video", "images", "colmap", "deblurnerf", "twins"]
 
@@ -84,7 +84,7 @@ def _video_container(path: Path) -> str:
     if not head:
         raise CaptureError(f"{path} is not a video (0 bytes)")
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"avif", b"msf1", b"avis"):
-        raise CaptureError(_single_image(path))
+        raise TooFewFramesError(_single_image(path))
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"):
         return "mov"
     if head[:4] == b"\x1a\x45\xdf\xa3":
@@ -97,7 +97,7 @@ def _video_container(path: Path) -> str:
         return "mpegts"
     magics = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"GIF8", b"BM")
     if head.startswith(magics) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
-        raise CaptureError(_single_image(path))
+        raise TooFewFramesError(_single_image(path))
     if head[:2] == b"PK":
         raise CaptureError(f"{path} is an archive; unpack it and give the folder")
     looks_like_text = b"\0" not in head and sum(b < 9 or 13 < b < 32 for b in head) == 0

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -21,6 +22,9 @@ class Run:
     """The run folder; default: deblurgs_runs/<name of the source>."""
     preset: PresetName = "default"
     """fast: about a minute; default: minutes; best: as long as it helps."""
+    fallback: Literal["single", "none"] = "single"
+    """Without a scene (too few frames, no camera poses), and for frames that found no pose: single restores each
+    frame alone with a neural network and says so; none stops with an error and leaves such frames out."""
     overwrite: bool = False
     """Repeat stages that are already done."""
     quiet: bool = False
@@ -29,18 +33,28 @@ class Run:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def execute(self) -> None:
+        from deblurgs.errors import SfmError, TooFewFramesError
         from deblurgs.run import RunFolder
         from deblurgs.stages.process import process
         from deblurgs.stages.render import render
+        from deblurgs.stages.single import restore_singly
         from deblurgs.stages.train import save_config, train
 
         log = Log(quiet=self.quiet)
         folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
-            process(run, self.source, self.process, log, overwrite=self.overwrite)
+            try:
+                process(run, self.source, self.process, log, overwrite=self.overwrite)
+            except (SfmError, TooFewFramesError) as error:
+                if self.fallback == "none":
+                    raise
+                limit = self.process.max_pixels
+                restore_singly(run, self.source, error, log, max_pixels=limit, overwrite=self.overwrite)
+                print(folder)
+                return
             save_config(run, self.preset, self.train, preset(self.preset))
             train(run, self.train, log, overwrite=self.overwrite)
-            render(run, log, overwrite=self.overwrite)
+            render(run, log, overwrite=self.overwrite, fallback=self.fallback == "single")
             print(folder)
 
 

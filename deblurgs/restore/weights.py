@@ -48,7 +48,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         size = path.stat().st_size
         if not path.is_file():
-            raise CaptureError(f"{path} is not a file. Name a .safetensors file or an official MIMO-UNet .pkl.")
+            raise CaptureError(
+                f"{path} is not a file. Name a .safetensors file or an official MIMO-UNet .pkl."
+            )
         if not 0 < size <= MAX_BYTES:
             raise CaptureError(
                 f"{path} has {size} bytes; weights have between 1 and {MAX_BYTES}. It is not a MIMO-UNet file."
@@ -68,10 +70,10 @@ def infer_config(state: Mapping[str, Tensor], path: Path) -> MimoConfig:
     """Width from the first convolution, blocks = 1 + the largest block index. Raises CaptureError."""
     stem = state.get(_STEM)
     if stem is None or stem.ndim != 4 or tuple(stem.shape[1:]) != (3, 3, 3):
-        raise CaptureError(f"{path} holds no MIMO-UNet (there is no {_STEM} [width,3,3,3]). Name another file.")
-    indices = [
-        int(m[1]) for m in (re.match(r"Encoder\.0\.layers\.(\d{1,4})\.", name) for name in state) if m
-    ]
+        raise CaptureError(
+            f"{path} holds no MIMO-UNet (there is no {_STEM} [width,3,3,3]). Name another file."
+        )
+    indices = [int(m[1]) for m in (re.match(r"Encoder\.0\.layers\.(\d{1,4})\.", name) for name in state) if m]
     blocks, width = 1 + max(indices, default=-1), int(stem.shape[0])
     if not 1 <= blocks <= _MAX_BLOCKS or not 4 <= width <= _MAX_WIDTH or width % 2:
         raise CaptureError(f"{path} holds no usable MIMO-UNet: width {width}, {blocks} blocks.")
@@ -81,7 +83,9 @@ def infer_config(state: Mapping[str, Tensor], path: Path) -> MimoConfig:
 def save_weights(path: Path, network: MimoUNet, *, notes: Mapping[str, object], half: bool = True) -> None:
     """Write the network as safetensors (fp16 unless `half` is off), atomically, with notes in its header."""
     kind = torch.float16 if half else torch.float32
-    state = {name: value.detach().to("cpu", kind).contiguous() for name, value in network.state_dict().items()}
+    state = {
+        name: value.detach().to("cpu", kind).contiguous() for name, value in network.state_dict().items()
+    }
     with atomic_path(path) as temporary:
         save_file(state, temporary, {"deblurgs": json.dumps(dict(notes), sort_keys=True)})
 

@@ -95,7 +95,9 @@ def plan(sources: Sequence[Path], output: Path, log: Log) -> list[PhotoTask]:
             found += list(photos.items())
         elif source.is_file():
             if source.suffix.lower() in VIDEO_SUFFIXES:
-                raise CaptureError(f"{source} is a video. `deblurgs run {source}` sharpens its frames together.")
+                raise CaptureError(
+                    f"{source} is a video. `deblurgs run {source}` sharpens its frames together."
+                )
             found.append((source.name, source))
         elif source.exists():
             raise CaptureError(f"{source} is neither a file nor a folder.")
@@ -108,7 +110,9 @@ def plan(sources: Sequence[Path], output: Path, log: Log) -> list[PhotoTask]:
         suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
         target = output / f"{stem}{suffix}"
         if any(_same(target, other) for _, other in found):
-            raise UsageError(f"{target} is one of the photos and would be replaced. Name another --output DIR.")
+            raise UsageError(
+                f"{target} is one of the photos and would be replaced. Name another --output DIR."
+            )
         tasks.append(PhotoTask(name, path, target))
     return tasks
 
@@ -144,7 +148,9 @@ def restorer(config: DeblurConfig, log: Log) -> "Restorer":
     return restore
 
 
-def _restore_file(network: "MimoUNet", task: PhotoTask, config: DeblurConfig, log: Log, overwrite: bool) -> Path:
+def _restore_file(
+    network: "MimoUNet", task: PhotoTask, config: DeblurConfig, log: Log, overwrite: bool
+) -> Path:
     import numpy as np
 
     from deblurgs.capture.image import write_jpeg, write_png

@@ -8,9 +8,12 @@ from deblurgs.errors import UsageError
 from deblurgs.log import Log
 from deblurgs.run import RunFolder
 from deblurgs.stages.data import training_set
+from deblurgs.stages.deblur import DeblurConfig, restorer
 from deblurgs.stages.process import TRUE_POSES_FILE, ProcessConfig, process
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from deblurgs.evaluate.protocol import Method, Row
@@ -63,5 +66,27 @@ def evaluate(
         if json_path is not None:
             write_json_atomic(json_path, result)
 
-    rows = protocol.evaluate(scene, config, methods, seeds, log, picture=save_picture, on_rows=save_rows)
+    rows = protocol.evaluate(
+        scene,
+        config,
+        methods,
+        seeds,
+        log,
+        picture=save_picture,
+        restore=_restore_photo(log),
+        on_rows=save_rows,
+    )
     Console(width=130 if not log.quiet else None).print(table.as_table(scene, rows))
+
+
+def _restore_photo(log: Log) -> "Callable[[Tensor], Tensor]":
+    """The network of `deblurgs deblur` for photos [H,W,3] in [0,1]; loaded on first use."""
+    restore = restorer(DeblurConfig(), log)
+
+    def photo(image: "Tensor") -> "Tensor":
+        import torch
+
+        pixels = restore((image.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+        return torch.from_numpy(pixels).float() / 255
+
+    return photo

@@ -7,6 +7,7 @@ and shapes decide which network a file belongs to, before anything is built.
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from zipfile import BadZipFile
@@ -113,7 +114,9 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 def _checkpoint(path: Path) -> Mapping[object, object]:
     """`{'model': state_dict}` or a bare state_dict, as torch.save writes it (both of its formats)."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd pickles; what comes out is checked
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, BadZipFile) as error:

@@ -49,8 +49,8 @@ def write_png(path: Path, image: NDArray[np.generic], *, exif: bytes = b"") -> N
     """Write [H,W,3] or [H,W] as PNG, atomically. uint8 and uint16 are kept, float is clipped to [0,1] -> 8
     bits.
 
-    exif: a TIFF block as `photo.read_exif` gives it. Non-finite floats become 0. Raises ValueError for other types and shapes, ResourceError when the disk is
-    full.
+    exif: as `photo.read_exif` gives it. Non-finite floats become 0. Raises ValueError for other types and
+    shapes, ResourceError when the disk is full.
     """
     pixels = _stored(image)
     if pixels.dtype == np.uint16:
@@ -116,4 +116,10 @@ def _png16(pixels: Pixels, exif: bytes) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
     metadata = chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")) if exif else b""
-    return _PNG_MAGIC + chunk(b"IHDR", header) + metadata + chunk(b"IDAT", zlib.compress(data, 3)) + chunk(b"IEND", b"")
+    return (
+        _PNG_MAGIC
+        + chunk(b"IHDR", header)
+        + metadata
+        + chunk(b"IDAT", zlib.compress(data, 3))
+        + chunk(b"IEND", b"")
+    )

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deblurgs.cli import main
 from PIL import Image
+
+from deblurgs.cli import main
 
 
 def photos(folder: Path, count: int) -> Path:

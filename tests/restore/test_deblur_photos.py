@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from deblurgs.capture.image import read_pixels, write_png
 from deblurgs.errors import CaptureError, UsageError
 from deblurgs.log import Log
 from deblurgs.restore.mimo_unet import MimoConfig, MimoUNet
 from deblurgs.restore.weights import save_weights
 from deblurgs.stages.deblur import DeblurConfig, convert, deblur
-from PIL import Image
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(identity: Path, tmp_path: Path):  # noqa: ANN201
+def run(identity: Path, tmp_path: Path):
     def call(*sources: Path, overwrite: bool = False, max_pixels: int = 10**7) -> tuple[list[Path], Log]:
         log = Log(quiet=True)
         config = DeblurConfig(weights=identity, device="cpu", tile=128, max_pixels=max_pixels)
@@ -42,7 +43,7 @@ def picture(height: int = 12, width: int = 20, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_18_photos_come_out_upright_with_their_exif(tmp_path: Path, run, orientation: int) -> None:  # noqa: ANN001
+def test_18_photos_come_out_upright_with_their_exif(tmp_path: Path, run, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F], exif[0x0132] = orientation, "Maker", "2020:01:02 03:04:05"
     exif.get_ifd(0x8769)[0x829A] = 0.125  # exposure time
@@ -56,7 +57,7 @@ def test_18_photos_come_out_upright_with_their_exif(tmp_path: Path, run, orienta
         assert float(kept.get_ifd(0x8769)[0x829A]) == 0.125
 
 
-def test_19_16_bits_stay_16_bits_and_keep_their_exif(tmp_path: Path, run) -> None:  # noqa: ANN001
+def test_19_16_bits_stay_16_bits_and_keep_their_exif(tmp_path: Path, run) -> None:
     pixels = np.random.default_rng(1).integers(0, 65536, (8, 9, 3)).astype(np.uint16)
     pixels[0, 0] = 65535
     exif = Image.Exif()
@@ -68,7 +69,7 @@ def test_19_16_bits_stay_16_bits_and_keep_their_exif(tmp_path: Path, run) -> Non
         assert result.getexif()[0x010F] == "Maker"
 
 
-def test_20_21_other_modes_become_rgb_and_lost_transparency_is_said(tmp_path: Path, run) -> None:  # noqa: ANN001
+def test_20_21_other_modes_become_rgb_and_lost_transparency_is_said(tmp_path: Path, run) -> None:
     base = Image.fromarray(picture())
     half = base.convert("RGBA")
     half.paste((0, 0, 0, 0), (0, 0, 5, 5))
@@ -89,13 +90,13 @@ def test_20_21_other_modes_become_rgb_and_lost_transparency_is_said(tmp_path: Pa
         run(tmp_path / "nothing.png")
 
 
-def test_22_heic_without_its_package_names_the_package(tmp_path: Path, run) -> None:  # noqa: ANN001
+def test_22_heic_without_its_package_names_the_package(tmp_path: Path, run) -> None:
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 50)
     with pytest.raises(CaptureError, match="pillow-heif"):
         run(tmp_path / "a.heic")
 
 
-def test_23_27_30_sizes_names_and_animations_in_one_folder(tmp_path: Path, run) -> None:  # noqa: ANN001
+def test_23_27_30_sizes_names_and_animations_in_one_folder(tmp_path: Path, run) -> None:
     folder = tmp_path / "photos"
     folder.mkdir()
     for name, shape in (("img10.PNG", (8, 12)), ("img2.png", (12, 8)), ("img2.JPG", (5, 3))):
@@ -111,7 +112,7 @@ def test_23_27_30_sizes_names_and_animations_in_one_folder(tmp_path: Path, run) 
     assert any("empty.png" in w and "0 bytes" in w for w in log.warnings)
 
 
-def test_24_one_damaged_photo_of_ten_is_left_out_and_nine_are_an_error(tmp_path: Path, run) -> None:  # noqa: ANN001
+def test_24_one_damaged_photo_of_ten_is_left_out_and_nine_are_an_error(tmp_path: Path, run) -> None:
     good, bad = tmp_path / "good", tmp_path / "bad"
     for folder, damaged in ((good, 1), (bad, 9)):
         folder.mkdir()
@@ -127,7 +128,7 @@ def test_24_one_damaged_photo_of_ten_is_left_out_and_nine_are_an_error(tmp_path:
     assert caught.value.exit_code == 3
 
 
-def test_25_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path, run) -> None:  # noqa: ANN001
+def test_25_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path, run) -> None:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
 
@@ -138,7 +139,7 @@ def test_25_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path, run) -
         run(tmp_path / "bomb.png")
 
 
-def test_29_a_loop_of_links_ends(tmp_path: Path, run) -> None:  # noqa: ANN001
+def test_29_a_loop_of_links_ends(tmp_path: Path, run) -> None:
     inner = tmp_path / "photos" / "inner"
     inner.mkdir(parents=True)
     Image.fromarray(picture()).save(inner / "a.png")
@@ -147,7 +148,7 @@ def test_29_a_loop_of_links_ends(tmp_path: Path, run) -> None:  # noqa: ANN001
     assert [p.name for p in written] == ["inner__a.png"]
 
 
-def test_nothing_is_replaced_unasked_and_never_the_photo_itself(tmp_path: Path, run) -> None:  # noqa: ANN001
+def test_nothing_is_replaced_unasked_and_never_the_photo_itself(tmp_path: Path, run) -> None:
     source = tmp_path / "a.png"
     Image.fromarray(picture()).save(source)
     run(source)
@@ -159,7 +160,7 @@ def test_nothing_is_replaced_unasked_and_never_the_photo_itself(tmp_path: Path, 
         run(tmp_path / "out", overwrite=True)
 
 
-def test_sources_that_are_none_are_named(tmp_path: Path, run) -> None:  # noqa: ANN001
+def test_sources_that_are_none_are_named(tmp_path: Path, run) -> None:
     (tmp_path / "film.mp4").write_bytes(b"x")
     (tmp_path / "void").mkdir()
     for name, reason in (("gone.png", "does not exist"), ("film.mp4", "deblurgs run"), ("void", "is empty")):

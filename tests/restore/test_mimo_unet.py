@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from deblurgs.restore.losses import restoration_loss
 from deblurgs.restore.mimo_unet import MIMO_UNET, MIMO_UNET_PLUS, MimoConfig, MimoUNet
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from deblurgs.restore.shake import convolve, kernel_size, path_kernel, segment_masks, shake_image, shake_path
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from deblurgs.restore.mimo_unet import MimoConfig, MimoUNet
 from deblurgs.restore.tiling import restore_pixels, smallest_overlap, tile_starts
 

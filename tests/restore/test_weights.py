@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from deblurgs.errors import CaptureError
 from deblurgs.restore.mimo_unet import MimoConfig, MimoUNet
 from deblurgs.restore.weights import load_network, read_notes, save_weights
@@ -64,7 +65,9 @@ def test_a_program_in_place_of_weights_is_refused_and_not_run(tmp_path: Path, na
     assert not canary.exists()
 
 
-def test_damaged_foreign_and_missing_files_are_named_with_the_reason(tmp_path: Path, network: MimoUNet) -> None:
+def test_damaged_foreign_and_missing_files_are_named_with_the_reason(
+    tmp_path: Path, network: MimoUNet
+) -> None:
     good = tmp_path / "good.safetensors"
     save_weights(good, network, notes={})
     cases: dict[str, bytes] = {

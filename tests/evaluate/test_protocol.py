@@ -128,3 +128,14 @@ def test_the_oracle_sees_the_twins_and_nobody_else_does() -> None:
     assert method_config("oracle", TrainConfig()).trajectory.kind == "static"
     with pytest.raises(UsageError, match=r"no sharp twin of b\.png"):
         method_data("oracle", EvaluationScene("x", "given", training(["b.png"], [blurred])))
+
+
+def test_restore_plain_is_plain_splats_of_frames_restored_one_by_one() -> None:
+    blurred = torch.full((32, 48, 3), 0.25)
+    scene = EvaluationScene("x", "given", training(["a.png"], [blurred]))
+    data = method_data("restore-plain", scene, lambda image: image * 2)
+    assert torch.equal(data.images[0], blurred * 2)
+    assert scene.training.images[0] is blurred, "the other methods' frames stay as they are"
+    assert method_config("restore-plain", TrainConfig()) == method_config("plain", TrainConfig())
+    with pytest.raises(ValueError, match="restore"):
+        method_data("restore-plain", scene)

@@ -22,6 +22,10 @@ class CaptureError(DeblurgsError):
     exit_code = 3
 
 
+class TooFewFramesError(CaptureError):
+    """The input is fine, but too little of it for 3-D: one photo, or fewer usable frames than a scene needs."""
+
+
 class SfmError(DeblurgsError):
     """No trustworthy camera poses could be found for the frames."""
 

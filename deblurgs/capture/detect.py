@@ -13,7 +13,7 @@ from typing import Literal
 from deblurgs.capture import transforms
 from deblurgs.capture.given import GivenView
 from deblurgs.capture.polycam import polycam_folders, read_polycam
-from deblurgs.errors import CaptureError, UsageError
+from deblurgs.errors import CaptureError, TooFewFramesError, UsageError
 
 Kind = Literal["video", "images", "colmap", "deblurnerf", "twins", "transforms", "polycam"]
 
@@ -93,7 +93,7 @@ def _video_container(path: Path) -> str:
     if not head:
         raise CaptureError(f"{path} is not a video (0 bytes)")
     if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"avif", b"msf1", b"avis"):
-        raise CaptureError(_single_image(path))
+        raise TooFewFramesError(_single_image(path))
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"):
         return "mov"
     if head[:4] == b"\x1a\x45\xdf\xa3":
@@ -106,7 +106,7 @@ def _video_container(path: Path) -> str:
         return "mpegts"
     magics = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"GIF8", b"BM")
     if head.startswith(magics) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
-        raise CaptureError(_single_image(path))
+        raise TooFewFramesError(_single_image(path))
     if head[:2] == b"PK":
         raise CaptureError(f"{path} is an archive; unpack it and give the folder")
     looks_like_text = b"\0" not in head and sum(b < 9 or 13 < b < 32 for b in head) == 0
@@ -333,3 +333,16 @@ def _nothing_found(folder: Path, names: list[str], ignored: list[tuple[str, str]
     if ignored:
         text += f". Left out: {ignored[0][0]} ({ignored[0][1]})"
     return text
+
+
+def list_photos(folder: Path) -> tuple[dict[str, Path], list[tuple[str, str]]]:
+    """Image files of a folder in natural order by relative name, and (name, reason) of what is left out.
+
+    Subfolders are searched only when the folder itself holds no image; links to folders are not followed. Raises
+    CaptureError, saying what lies there instead, when there is no image at all.
+    """
+    ignored: list[tuple[str, str]] = []
+    found, notes = _list_photos(folder, None, ignored)
+    if not found:
+        raise CaptureError(_nothing_found(folder, _names(folder), ignored))
+    return found, ignored + [(folder.name, note) for note in notes]

@@ -45,28 +45,28 @@ def read_rgb(path: Path) -> NDArray[np.float32]:
     return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
-def write_png(path: Path, image: NDArray[np.generic]) -> None:
+def write_png(path: Path, image: NDArray[np.generic], *, exif: bytes = b"") -> None:
     """Write [H,W,3] or [H,W] as PNG, atomically. uint8 and uint16 are kept, float is clipped to [0,1] -> 8
     bits.
 
-    Non-finite floats become 0. Raises ValueError for other types and shapes, ResourceError when the disk is
-    full.
+    exif: as `photo.read_exif` gives it. Non-finite floats become 0. Raises ValueError for other types and
+    shapes, ResourceError when the disk is full.
     """
     pixels = _stored(image)
     if pixels.dtype == np.uint16:
-        write_bytes_atomic(path, _png16(pixels))
+        write_bytes_atomic(path, _png16(pixels, exif))
     else:
-        _write_pillow(path, pixels, "PNG", {"compress_level": 3})
+        _write_pillow(path, pixels, "PNG", {"compress_level": 3, **({"exif": exif} if exif else {})})
 
 
-def write_jpeg(path: Path, image: NDArray[np.generic], quality: int = 92) -> None:
+def write_jpeg(path: Path, image: NDArray[np.generic], quality: int = 92, *, exif: bytes = b"") -> None:
     """Write [H,W,3] or [H,W] as JPEG, atomically; float in [0,1] or uint8 (uint16 is scaled). See
     `write_png`.
     """
     pixels = _stored(image)
     if pixels.dtype == np.uint16:
         pixels = to_8_bit(pixels)
-    _write_pillow(path, pixels, "JPEG", {"quality": quality})
+    _write_pillow(path, pixels, "JPEG", {"quality": quality, **({"exif": exif} if exif else {})})
 
 
 def to_8_bit(pixels: Pixels) -> NDArray[np.uint8]:
@@ -94,13 +94,13 @@ def _stored(image: NDArray[np.generic]) -> Pixels:
     return (np.clip(clean, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
 
-def _write_pillow(path: Path, pixels: Pixels, kind: str, options: dict[str, int]) -> None:
+def _write_pillow(path: Path, pixels: Pixels, kind: str, options: dict[str, int | bytes]) -> None:
     buffer = BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, kind, **options)
     write_bytes_atomic(path, buffer.getvalue())
 
 
-def _png16(pixels: Pixels) -> bytes:
+def _png16(pixels: Pixels, exif: bytes) -> bytes:
     """A 16-bit PNG (ISO/IEC 15948): Pillow cannot write 16-bit colour. All rows use filter 2 (difference to
     above).
     """
@@ -115,4 +115,11 @@ def _png16(pixels: Pixels) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-    return _PNG_MAGIC + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data, 3)) + chunk(b"IEND", b"")
+    metadata = chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")) if exif else b""
+    return (
+        _PNG_MAGIC
+        + chunk(b"IHDR", header)
+        + metadata
+        + chunk(b"IDAT", zlib.compress(data, 3))
+        + chunk(b"IEND", b"")
+    )

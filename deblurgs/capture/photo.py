@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from deblurgs.capture import raw
 from deblurgs.capture.image import Pixels, png_bit_depth
@@ -24,6 +24,9 @@ EXIF_EXPOSURE_TIME = 0x829A
 EXIF_FOCAL_LENGTH = 0x920A
 EXIF_MAKER_AND_MODEL = (0x010F, 0x0110)
 TIFF_BITS_PER_SAMPLE = 258
+# Description, maker, model, orientation, resolution, software, date, artist, copyright, and the EXIF and GPS folders.
+_EXIF_KEPT = (270, 271, 272, EXIF_ORIENTATION, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853)
+_EXIF_MAX_BYTES = 65_000  # what fits into one JPEG segment
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 
@@ -83,6 +86,30 @@ def decode_photo(path: Path, max_pixels: float, *, apply_orientation: bool = Tru
         struct.error,
     ) as error:
         raise UnusablePhoto(f"damaged or unreadable image ({_first_line(error)})") from error
+
+
+def read_exif(path: Path) -> bytes:
+    """The photo's EXIF block for the upright pixels of `decode_photo`: orientation 1, no thumbnail; b"" without one.
+
+    Camera makers' odd entries that cannot be written again are a reason to keep nothing, not to fail.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _open(path) as image:
+                exif = image.getexif()
+                for folder in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
+                    exif.get_ifd(folder)  # read now, or `tobytes` would drop it
+                if not len(exif):
+                    return b""
+                # TIFF files keep their picture's layout in the same table: only what describes the photo is wanted.
+                for tag in [t for t in exif if t not in _EXIF_KEPT]:
+                    del exif[tag]
+                exif[EXIF_ORIENTATION] = 1
+                data = exif.tobytes()
+                return data if len(data) < _EXIF_MAX_BYTES else b""
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, AttributeError):
+        return b""
 
 
 def upright(pixels: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:

@@ -12,7 +12,7 @@ from deblurgs.capture.archive import unpack
 from deblurgs.capture.dataset import Capture, load_capture
 from deblurgs.capture.detect import detect_source
 from deblurgs.capture.folder import store_photos
-from deblurgs.errors import CaptureError, UsageError
+from deblurgs.errors import TooFewFramesError, UsageError
 from deblurgs.log import Log
 
 __all__ = ["Capture", "ingest", "load_capture"]
@@ -105,7 +105,7 @@ def _require_frames(capture: Capture, source: Path) -> None:
         return
     have = {0: "no frame", 1: "only 1 frame", 2: "only 2 frames"}[count]
     reasons = "; ".join(f"{name}: {reason}" for name, reason in capture.dropped[:5])
-    raise CaptureError(
+    raise TooFewFramesError(
         f"{source}: {have} can be used, but 3-D needs several frames (at least {MIN_FRAMES}, better 20 or more) "
         "from different places" + (f". Left out: {reasons}" if reasons else "")
     )

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from deblurgs.cli.deblur import Deblur
 from deblurgs.cli.demo import Demo
 from deblurgs.cli.doctor import Doctor
 from deblurgs.cli.evaluate import Eval
@@ -33,6 +34,7 @@ COMMANDS: dict[str, type[Command]] = {
     "export": Export,
     "report": Report,
     "eval": Eval,
+    "deblur": Deblur,
     "demo": Demo,
     "doctor": Doctor,
 }

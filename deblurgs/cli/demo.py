@@ -22,7 +22,9 @@ class Demo:
     def execute(self) -> None:
         from deblurgs.demo import demo_source
 
-        Run(demo_source(), self.output, "default", self.overwrite, self.quiet, train=demo_config()).execute()
+        Run(
+            source=demo_source(), output=self.output, overwrite=self.overwrite, quiet=self.quiet, train=demo_config()
+        ).execute()  # fmt: skip
 
 
 def demo_config() -> TrainConfig:

@@ -10,7 +10,7 @@ from deblurgs.errors import UsageError
 from deblurgs.log import Log
 from deblurgs.raster.devices import DeviceName, require
 
-MethodName = Literal["plain", "deblurgs", "oracle"]
+MethodName = Literal["plain", "deblurgs", "oracle", "restore-plain"]
 
 
 @dataclass
@@ -21,7 +21,8 @@ class Eval:
     """A Deblur-NeRF folder, or a folder with images/ and sharp/ and/or test/."""
     methods: str = "plain,deblurgs"
     """Comma-separated: plain (splats of the blurred frames), deblurgs, oracle (plain splats of the sharp twins, where
-    there are twins: what perfect deblurring would reach)."""
+    there are twins: what perfect deblurring would reach), restore-plain (plain splats of the frames as `deblur`
+    restores them one by one)."""
     seeds: str = "0"
     """Comma-separated seeds; each method is trained once per seed."""
     sfm: Literal["auto", "given", "blurry-only"] = "auto"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -24,6 +25,9 @@ class Run:
     """The run folder; default: deblurgs_runs/<name of the source>."""
     preset: PresetName = "default"
     """fast: about a minute; default: minutes; best: as long as it helps."""
+    fallback: Literal["single", "none"] = "single"
+    """Without a scene (too few frames, no camera poses), and for frames that found no pose: single restores each
+    frame alone with a neural network and says so; none stops with an error and leaves such frames out."""
     overwrite: bool = False
     """Repeat stages that are already done."""
     quiet: bool = False
@@ -47,11 +51,13 @@ class Run:
         require_interval(self.checkpoint_every)
 
     def execute(self) -> None:
+        from deblurgs.errors import SfmError, TooFewFramesError
         from deblurgs.run import RunFolder
         from deblurgs.stages.process import process
         from deblurgs.stages.render import render
         from deblurgs.stages.report import report
         from deblurgs.stages.request import save_request
+        from deblurgs.stages.single import restore_singly
         from deblurgs.stages.train import train
 
         require(self.device)
@@ -63,15 +69,26 @@ class Run:
                 run, source=self.source, process=self.process, preset_name=self.preset, train=self.train,
                 checkpoint_every=self.checkpoint_every, overwrite=self.overwrite,
             )  # fmt: skip
+            try:
+                process(run, self.source, self.process, log, overwrite=self.overwrite)
+            except (SfmError, TooFewFramesError) as error:
+                if self.fallback == "none":
+                    raise
+                limit = self.process.max_pixels
+                restore_singly(run, self.source, error, log, max_pixels=limit, overwrite=self.overwrite)
+                report(run, log)
+                log.result(str(folder))
+                return
             with watching(
                 run, log, viewer=self.viewer, port=self.viewer_port, monitors=self.monitor
             ) as observers:
-                process(run, self.source, self.process, log, overwrite=self.overwrite)
                 train(
                     run, self.train, log, overwrite=self.overwrite, checkpoint_every=self.checkpoint_every,
                     device=self.device, observers=observers,
                 )  # fmt: skip
-                render(run, log, overwrite=self.overwrite, device=self.device)
+                render(
+                    run, log, overwrite=self.overwrite, device=self.device, fallback=self.fallback == "single"
+                )
                 report(run, log)
             log.result(str(folder))
 

@@ -6,8 +6,9 @@ and the refined trajectories, because joint optimisation may move the scene as a
 its own reference with the Gaussians frozen). For deblurring raw and aligned are equal by nature: the frame is rendered
 at the pose that the trajectory itself has at mid-exposure, which no similarity of the whole scene changes. A fourth
 column, *restored*, exists for deblurring with `plain` and `deblurgs`: the frame that `deblurgs run` hands out, with the
-detail of its own photo that the model lacks. For `plain` that is the blurred photo itself. Transparent parts of a
-training frame count in none of the columns.
+detail of its own photo that the model lacks. For `plain` that is the blurred photo itself, for `restore-plain` (plain
+splats of frames that a network restored one by one) what the network made of it. Transparent parts of a training frame
+count in none of the columns.
 """
 
 import copy
@@ -34,7 +35,7 @@ from deblurgs.train.data import TrainingSet, pyramid_level, training_camera
 from deblurgs.train.loop import Probe, TrainedScene, frame_drift, train
 from deblurgs.train.model import AnyTrajectory
 
-Method = Literal["plain", "deblurgs", "oracle"]
+Method = Literal["plain", "deblurgs", "oracle", "restore-plain"]
 Task = Literal["novel", "deblurring"]
 Column = Literal["raw", "aligned", "refined", "restored"]
 COLUMNS: tuple[Column, ...] = ("raw", "aligned", "refined", "restored")
@@ -84,6 +85,8 @@ class Row:
 
 
 Picture = Callable[[str, Tensor], None]
+# A photo [H,W,3] in [0,1] -> the same photo, restored alone.
+RestorePhoto = Callable[[Tensor], Tensor]
 
 
 def method_config(method: Method, config: TrainConfig) -> TrainConfig:
@@ -98,11 +101,16 @@ def method_config(method: Method, config: TrainConfig) -> TrainConfig:
     )
 
 
-def method_data(method: Method, scene: EvaluationScene) -> TrainingSet:
-    """The frames a method is trained on: `oracle` sees the sharp twins, everyone else the blurred frames.
+def method_data(method: Method, scene: EvaluationScene, restore: RestorePhoto | None = None) -> TrainingSet:
+    """The frames a method is trained on: `oracle` sees the sharp twins, `restore-plain` the frames as `restore`
+    makes them, everyone else the blurred frames.
 
     Raises UsageError when `oracle` is asked for and a training frame has no twin.
     """
+    if method == "restore-plain":
+        if restore is None:
+            raise ValueError("the method restore-plain needs `restore`")
+        return dataclasses.replace(scene.training, images=[restore(i) for i in scene.training.images])
     if method != "oracle":
         return scene.training
     twins = {view.name: view.image for view in scene.twins}
@@ -135,6 +143,7 @@ def evaluate(
     log: Log,
     *,
     picture: Picture | None = None,
+    restore: RestorePhoto | None = None,
     on_rows: Callable[[list[Row]], None] | None = None,
     device: torch.device | None = None,
 ) -> list[Row]:
@@ -145,7 +154,7 @@ def evaluate(
             f"{scene.name} has neither held-out sharp views nor sharp twins, so there is nothing to compare with. "
             "Use `deblurgs run` for captures without ground truth."
         )
-    data = {method: method_data(method, scene) for method in methods}
+    data = {method: method_data(method, scene, restore) for method in methods}
     rows: list[Row] = []
     place = device or torch.device("cpu")
     for seed in seeds:
@@ -165,7 +174,13 @@ def evaluate(
             for task, views in tasks:
                 if views:
                     keep = (lambda n, i, m=method, s=seed: picture(f"{m}-{s}-{n}", i)) if picture else None
-                    rows.append(_score(scene, trained, method, task, seed, views, peak, keep))
+                    # What `restore-plain` hands out comes from its own frames; the references are everyone's.
+                    own = (
+                        dataclasses.replace(scene, training=data[method])
+                        if method == "restore-plain"
+                        else scene
+                    )
+                    rows.append(_score(own, trained, method, task, seed, views, peak, keep))
             if on_rows:
                 on_rows(rows)
     return rows

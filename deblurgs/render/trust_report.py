@@ -30,13 +30,14 @@ def support_picture(maps: TrustMaps) -> Tensor:
     return (tint * (1.0 - _INK + _INK * maps.grey)[..., None]).clamp(0.0, 1.0)
 
 
-def as_json(verdicts: Sequence[FrameTrust]) -> dict[str, Any]:
-    """The documented contents of trust.json (docs/formats.md)."""
+def as_json(verdicts: Sequence[FrameTrust], by_network: Sequence[str] = ()) -> dict[str, Any]:
+    """The documented contents of trust.json (docs/formats.md). by_network: frames that the scene did not make."""
     return {
         "format": "deblurgs-trust",
         "version": 1,
         "trust": round(statistics.mean(v.trust for v in verdicts), 4),
         "num_reliable": sum(v.reliable for v in verdicts),
+        "made_by_network": list(by_network),
         "reasons": REASONS,
         "frames": [
             {

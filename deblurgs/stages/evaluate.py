@@ -9,9 +9,12 @@ from deblurgs.log import Log, write_event
 from deblurgs.raster.devices import DeviceName, resolve
 from deblurgs.run import RunFolder
 from deblurgs.stages.data import training_set
+from deblurgs.stages.deblur import DeblurConfig, restorer
 from deblurgs.stages.process import TRUE_POSES_FILE, ProcessConfig, process
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from deblurgs.evaluate.protocol import EvaluationScene, Method, Row
@@ -53,8 +56,9 @@ def evaluate(
             write_json_atomic(json_path, result)
 
     rows = protocol.evaluate(
-        scene, config, methods, seeds, log, picture=save_picture, on_rows=save_rows, device=resolve(device)
-    )
+        scene, config, methods, seeds, log, picture=save_picture, restore=_restore_photo(log),
+        on_rows=save_rows, device=resolve(device),
+    )  # fmt: skip
     if log.events:
         write_event(
             "evaluation",
@@ -91,3 +95,16 @@ def prepared_scene(
     return evaluation_scene(
         source.resolve().name, given, capture, model, training, run.sfm, run.path / "eval", log
     )
+
+
+def _restore_photo(log: Log) -> "Callable[[Tensor], Tensor]":
+    """The network of `deblurgs deblur` for photos [H,W,3] in [0,1]; loaded on first use."""
+    restore = restorer(DeblurConfig(), log)
+
+    def photo(image: "Tensor") -> "Tensor":
+        import torch
+
+        pixels = restore((image.clamp(0, 1) * 255).round().to(torch.uint8).numpy())
+        return torch.from_numpy(pixels).float() / 255
+
+    return photo

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from deblurgs.log import Log
 from deblurgs.run import RunFolder
@@ -20,6 +21,10 @@ class ProcessConfig:
     """Refuse images with more pixels than this."""
     own_sfm: bool = False
     """Estimate poses from the blurry frames even when the source brings a camera model."""
+
+    sfm_restorer: Literal["wiener", "network"] = "wiener"
+    """What sharpens the copies in which the last attempt of SfM looks for features: a Wiener filter, or the network
+    of `deblurgs deblur`."""
 
     def __post_init__(self) -> None:
         if self.max_pixels < 1:
@@ -42,7 +47,9 @@ def process(
     from deblurgs.capture.dataset import load_capture
     from deblurgs.capture.source import ingest
     from deblurgs.capture.truth import write_true_poses
+    from deblurgs.sfm.restored import wiener
     from deblurgs.sfm.stage import run_sfm
+    from deblurgs.stages.deblur import DeblurConfig, restorer
     from deblurgs.stages.triage import triage
 
     def capture_and_judge() -> None:
@@ -60,13 +67,16 @@ def process(
     given_poses = None if config.own_sfm else capture.given_poses
     if true_poses and capture.truth and not (given_model or given_poses):
         given_poses = write_true_poses(capture, run.path / TRUE_POSES_FILE)
+    # Only what is not the default is named, so that run folders from before this choice stay valid.
+    chosen = {"sfm_restorer": config.sfm_restorer} if config.sfm_restorer != "wiener" else {}
     run.stage(
         "sfm",
-        {"own_sfm": config.own_sfm, "given": bool(given_model or given_poses)},
+        {"own_sfm": config.own_sfm, "given": bool(given_model or given_poses), **chosen},
         lambda: run_sfm(
             # Held-out frames are dropped there by their split; their names tell why a given model has more images.
             [*capture.frames, *capture.test_frames], run.sfm,
             given_model=given_model, given_poses=given_poses, masks=capture.masks, log=log,
+            restore=wiener if config.sfm_restorer == "wiener" else restorer(DeblurConfig(), log),
         ),
         outputs=[run.sfm / "model.npz"], overwrite=overwrite,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from deblurgs.run import RunFolder
 from deblurgs.stages.data import frame_mask
 from deblurgs.stages.export import write_scene
 from deblurgs.stages.finished_frames import FinishedFrames
+from deblurgs.stages.single import restore_frames
 from deblurgs.stages.train import scene_path
 
 if TYPE_CHECKING:
@@ -25,8 +26,13 @@ STILL_PX = 2.0
 """Paths up to this length leave no blur worth a word."""
 
 
-def render(run: RunFolder, log: Log, *, overwrite: bool = False, device: DeviceName = "auto") -> None:
-    """Gaussians and trajectories -> sharp and re-blurred frames, contact sheet, video, trajectories."""
+def render(
+    run: RunFolder, log: Log, *, overwrite: bool = False, device: DeviceName = "auto", fallback: bool = True
+) -> None:
+    """Gaussians and trajectories -> sharp and re-blurred frames, contact sheet, video, trajectories.
+
+    fallback: frames without a pose are restored by the network alone, and named in trust.json.
+    """
     from deblurgs.capture.dataset import load_capture
     from deblurgs.sfm.model import load_model
     from deblurgs.train.checkpoint import load_scene
@@ -40,13 +46,16 @@ def render(run: RunFolder, log: Log, *, overwrite: bool = False, device: DeviceN
         finished = FinishedFrames(run.renders / "finished.jsonl", [source, run.sfm / "model.npz"])
         whole = False
         try:
-            _write_frames(run, scene, names, load_model(run.sfm), load_capture(run.path), finished, log)
+            model, capture = load_model(run.sfm), load_capture(run.path)
+            _write_frames(run, scene, names, model, capture, finished, log, fallback=fallback)
             whole = True
         finally:
             finished.close(finished=whole)
 
     outputs = [run.sharp, run.renders / "compare.jpg", run.trust_json]
-    run.stage("render", {}, pictures, outputs=outputs, overwrite=overwrite)
+    run.stage(
+        "render", {} if fallback else {"fallback": "none"}, pictures, outputs=outputs, overwrite=overwrite
+    )
 
     def files() -> None:
         scene, names, scene_from_sfm = load_scene(source)
@@ -66,6 +75,8 @@ def _write_frames(
     capture: "Capture",
     finished: FinishedFrames,
     log: Log,
+    *,
+    fallback: bool,
 ) -> None:
     from deblurgs.capture.image import read_rgb, write_png
     from deblurgs.export.contact_sheet import compare_sheet
@@ -77,7 +88,9 @@ def _write_frames(
         for old in folder.glob("*.png") if not finished.done else ():  # of an earlier run with other frames
             old.unlink()
     (run.renders / "sharp.mp4").unlink(missing_ok=True)
-    stems = unique_stems(names)
+    lost = [name for name, _ in model.failed if fallback]
+    stems = unique_stems([*names, *lost])
+    stems, lost_stems = stems[: len(names)], stems[len(names) :]
     views, lengths = scene.num_views(model.cameras), scene.path_lengths_px(model.cameras)
     with log.progress("render", len(names)) as ticker:
         for f, camera in enumerate(model.cameras):
@@ -96,12 +109,14 @@ def _write_frames(
             ticker.update(f + 1)
     rows = [(names[f], Path(model.image_paths[f]), run.sharp / f"{stems[f]}.png") for f in range(len(names))]
     compare_sheet(run.renders / "compare.jpg", rows)
+    by_network = restore_frames(run, lost, lost_stems, log, title="frames without a pose") if lost else []
     for name, reason in model.failed:
-        log.warn(f"{name} has no sharp frame: {reason}")
-    _self_check(run, scene, names, model, log)
+        how = "is restored by the network alone" if name in by_network else "has no sharp frame"
+        log.warn(f"{name} {how}: {reason}")
+    _self_check(run, scene, names, stems, model, by_network, log)
     if capture.kind == "video":
         times = {frame.name: frame.time_s for frame in capture.frames}
-        _write_video(run, stems, [times.get(name) for name in names], capture.fps or 30.0, log)
+        write_sharp_video(run, stems, [times.get(name) for name in names], capture.fps or 30.0, log)
 
 
 def _warn_if_unexplained(explained: bool, name: str, length_px: float, log: Log) -> None:
@@ -110,7 +125,13 @@ def _warn_if_unexplained(explained: bool, name: str, length_px: float, log: Log)
 
 
 def _self_check(
-    run: RunFolder, scene: "TrainedScene", names: list[str], model: "SparseModel", log: Log
+    run: RunFolder,
+    scene: "TrainedScene",
+    names: list[str],
+    stems: list[str],
+    model: "SparseModel",
+    by_network: list[str],
+    log: Log,
 ) -> "list[FrameTrust]":
     """How far each sharp frame can be trusted: trust.json, renders/support and a line per problem."""
     import torch
@@ -139,12 +160,12 @@ def _self_check(
     traced = trace_scene(scene, model.cameras, photo)
     verdicts: list[FrameTrust] = []
     with log.progress("self-check", len(names)) as ticker:
-        for f, stem in enumerate(unique_stems(names)):
+        for f, stem in enumerate(stems):
             verdict, maps = judge_frame(traced, f, names[f])
             verdicts.append(verdict)
             write_png(run.support / f"{stem}.png", trust_report.support_picture(maps).numpy())
             ticker.update(f + 1)
-    write_json_atomic(run.trust_json, trust_report.as_json(verdicts))
+    write_json_atomic(run.trust_json, trust_report.as_json(verdicts, by_network))
     for verdict in verdicts:
         if not verdict.reliable:
             log.warn(trust_report.problem_line(verdict))
@@ -152,7 +173,9 @@ def _self_check(
     return verdicts
 
 
-def _write_video(run: RunFolder, stems: list[str], times_s: list[float | None], fps: float, log: Log) -> None:
+def write_sharp_video(
+    run: RunFolder, stems: list[str], times_s: list[float | None], fps: float, log: Log
+) -> None:
     """The sharp frames, each shown from its own time in the source until the next one's."""
     from deblurgs.capture.image import read_rgb
     from deblurgs.export.video import write_mp4

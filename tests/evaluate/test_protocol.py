@@ -151,3 +151,14 @@ def test_transparent_parts_of_a_training_frame_do_not_count(monkeypatch) -> None
         (rows[name],) = evaluate(evaluation, TrainConfig(), ("plain",), (0,), Log(quiet=True))
     assert rows["spoiled"].columns == rows["clean"].columns
     assert rows["spoiled"].columns["raw"]["psnr"] > 60.0
+
+
+def test_restore_plain_is_plain_splats_of_frames_restored_one_by_one() -> None:
+    blurred = torch.full((32, 48, 3), 0.25)
+    scene = EvaluationScene("x", "given", training(["a.png"], [blurred]))
+    data = method_data("restore-plain", scene, lambda image: image * 2)
+    assert torch.equal(data.images[0], blurred * 2)
+    assert scene.training.images[0] is blurred, "the other methods' frames stay as they are"
+    assert method_config("restore-plain", TrainConfig()) == method_config("plain", TrainConfig())
+    with pytest.raises(ValueError, match="restore"):
+        method_data("restore-plain", scene)

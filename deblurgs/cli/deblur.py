@@ -1,0 +1,50 @@
+"""deblurgs deblur."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from deblurgs.log import Log
+
+
+@dataclass
+class Deblur:
+    """Sharpen single photos with a neural network, without a second view. For many views of one scene use `run`."""
+
+    photos: tyro.conf.Positional[tuple[Path, ...]]
+    """Photos and folders of photos."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("deblurred")
+    """Folder for the results, which keep their names."""
+    weights: Path | None = None
+    """Other weights: a .safetensors file or an official MIMO-UNet / MIMO-UNet+ checkpoint (.pkl)."""
+    convert: Path | None = None
+    """Only write --weights as safetensors to this file; no photo is needed."""
+    ensemble: bool = False
+    """Mean over four mirror images: slightly better, four times as long."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes the GPU where there is one."""
+    tile: int = 512
+    """Side of the pieces that are worked on, in pixels; smaller needs less memory."""
+    max_pixels: int = 200_000_000
+    """Refuse photos with more pixels than this."""
+    overwrite: bool = False
+    """Replace results that are there already."""
+    quiet: bool = False
+    """Print only warnings and errors."""
+
+    def execute(self) -> None:
+        from deblurgs.errors import UsageError
+        from deblurgs.stages.deblur import DeblurConfig, convert, deblur
+
+        log = Log(quiet=self.quiet)
+        if self.convert is not None:
+            if self.weights is None or self.photos:
+                raise UsageError("--convert FILE needs --weights and no photos")
+            convert(self.weights, self.convert, overwrite=self.overwrite)
+            print(self.convert)
+            return
+        config = DeblurConfig(self.weights, self.ensemble, self.device, self.tile, self.max_pixels)
+        for path in deblur(self.photos, self.output, config, log, overwrite=self.overwrite):
+            print(path)

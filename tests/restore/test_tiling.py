@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import torch
+
+from deblurgs.restore.mimo_unet import MimoConfig, MimoUNet
+from deblurgs.restore.tiling import restore_pixels, smallest_overlap, tile_starts
+
+
+@pytest.fixture
+def network() -> MimoUNet:
+    torch.manual_seed(1)
+    return MimoUNet(MimoConfig(4, 1)).eval()
+
+
+class Identity(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+        self.largest = 0
+
+    def forward(self, photo: torch.Tensor) -> list[torch.Tensor]:
+        self.largest = max(self.largest, photo.shape[-1], photo.shape[-2])
+        return [photo]
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("size", [(1, 1), (2, 7), (5, 130), (64, 64), (65, 63), (200, 301)])
+def test_any_size_and_depth_passes_unchanged_through_a_network_that_changes_nothing(
+    size: tuple[int, int], kind: type
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (*size, 3)).astype(kind)
+    identity = Identity()
+    assert np.array_equal(restore_pixels(identity, pixels, tile=64, overlap=16), pixels)
+    assert identity.largest <= 64, "memory follows the tile, not the photo"
+
+
+def test_tiles_leave_no_seams(network: MimoUNet) -> None:
+    x = np.linspace(0, 8 * np.pi, 300)
+    smooth = 0.5 + 0.25 * np.sin(x)[None, :, None] + 0.2 * np.cos(x[:220])[:, None, None]
+    pixels = (np.repeat(smooth, 3, 2) * 65535).clip(0, 65535).astype(np.uint16)
+    whole = restore_pixels(network, pixels, tile=512, overlap=64).astype(float) / 65535
+    tiled = restore_pixels(network, pixels, tile=160, overlap=48).astype(float) / 65535
+    assert np.abs(whole - tiled).max() < 2e-3
+    # Without the overlap the cuts would show: the same tiles side by side are far from the whole.
+    cut = np.concatenate(
+        [
+            restore_pixels(network, np.ascontiguousarray(part), tile=512).astype(float) / 65535
+            for part in (pixels[:, :160], pixels[:, 160:])
+        ],
+        axis=1,
+    )
+    assert np.abs(whole - cut).max() > 5e-3
+
+
+def test_tiles_cover_everything_and_overlap_enough() -> None:
+    for size in (10, 64, 65, 100, 127, 500, 6000):
+        starts = tile_starts(size, 64, 16)
+        covered = np.zeros(size, bool)
+        for start in starts:
+            covered[start : start + 64] = True
+        assert covered.all() and starts[-1] + min(64, size) == size
+        assert (smallest_overlap(size, 64, 16) or 16) >= 16
+
+
+def test_the_ensemble_does_not_depend_on_how_the_photo_is_mirrored(network: MimoUNet) -> None:
+    pixels = np.random.default_rng(3).integers(0, 255, (32, 48, 3)).astype(np.uint8)
+    straight = restore_pixels(network, pixels, ensemble=True)
+    mirrored = restore_pixels(network, np.ascontiguousarray(pixels[:, ::-1]), ensemble=True)[:, ::-1]
+    assert np.abs(straight.astype(int) - mirrored.astype(int)).max() <= 1
+    assert not np.array_equal(straight, restore_pixels(network, pixels))
+
+
+def test_impossible_tiles_and_pixels_are_refused(network: MimoUNet) -> None:
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match="multiple of 4"):
+        restore_pixels(network, pixels, tile=66)
+    with pytest.raises(ValueError, match=r"\[H,W,3\]"):
+        restore_pixels(network, pixels[..., 0])
+    with pytest.raises(ValueError, match="8- or 16-bit"):
+        restore_pixels(network, pixels.astype(np.float32))  # type: ignore[arg-type]

@@ -1,0 +1,178 @@
+"""How much `deblurgs deblur` gains, beside simple baselines, on held-out synthetic shake and on real pairs.
+
+    python tools/collect_photos.py --budgie budgie-backgrounds --output photos
+    python tools/bench_restore.py --photos photos/test --output benchmarks/restore.json
+    python tools/bench_restore.py --photos photos/test --pairs FOLDER --weights other.safetensors --output out.json
+
+FOLDER holds NAME.png (blurred) and NAME_gt.png (sharp). Bicubic is the photo reduced and enlarged by two.
+Needs scikit-image. The photos of the test split are never trained on (split by source photo).
+"""
+
+import argparse
+import datetime
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter
+from skimage.restoration import richardson_lucy
+from torch import Tensor
+
+from deblurgs.files import write_json_atomic
+from deblurgs.machine import PeakMemory, num_threads, package_versions
+from deblurgs.math.metrics import psnr, ssim
+from deblurgs.restore.shake import kernel_size, shake_image
+from deblurgs.restore.tiling import restore_pixels
+from deblurgs.restore.weights import SHIPPED, load_network, read_notes
+from deblurgs.sfm.restored import wiener
+
+Pixels = np.ndarray
+Method = Callable[[Pixels], Pixels]
+MEDIAN_PX = 10.0
+NOISE = 0.005
+
+
+def synthetic_pairs(folder: Path, crop: int, seed: int) -> list[tuple[str, Pixels, Pixels]]:
+    """(name, blurred, sharp) uint8 [H,W,3]: one shake per photo, extents log-normal with the median 10 px."""
+    pairs = []
+    paths = sorted(folder.glob("*.png"))
+    for index, path in enumerate(paths):
+        rng = np.random.default_rng([seed, index])
+        # Evenly spread quantiles, so that a small set has the median it should have.
+        extent = MEDIAN_PX * float(np.exp(0.45 * np.sqrt(2) * _erfinv(2 * (index + 0.5) / len(paths) - 1)))
+        size = kernel_size(1.25 * extent) - 1 + crop
+        pixels = np.array(Image.open(path).convert("RGB"))[:size, :size]
+        photo = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+        blurred, sharp = shake_image(rng, photo, extent, segments=2)
+        noise = torch.from_numpy(rng.normal(size=tuple(blurred.shape)).astype(np.float32)) * NOISE
+        pairs.append((path.stem, _bytes(blurred + noise), _bytes(sharp)))
+    return pairs
+
+
+def real_pairs(folder: Path) -> list[tuple[str, Pixels, Pixels]]:
+    """NAME.png beside NAME_gt.png."""
+    return [
+        (path.stem, *(np.array(Image.open(p).convert("RGB")) for p in (path, path.with_name(f"{path.stem}_gt.png"))))
+        for path in sorted(folder.glob("*.png"))
+        if path.with_name(f"{path.stem}_gt.png").exists()
+    ]  # fmt: skip
+
+
+def methods(weights: Path | None, ensemble: bool) -> dict[str, Method]:
+    network = load_network(weights).to(memory_format=torch.channels_last)
+    known: dict[str, Method] = {
+        "identity": lambda x: x,
+        "bicubic": _bicubic,
+        "unsharp mask": lambda x: np.asarray(Image.fromarray(x).filter(ImageFilter.UnsharpMask(2, 80, 0))),
+        "wiener (gaussian, sigma 2)": wiener,
+        "richardson-lucy (gaussian, 10)": _richardson_lucy,
+        "mimo": lambda x: restore_pixels(network, x),
+    }
+    if ensemble:
+        known["mimo, self-ensemble"] = lambda x: restore_pixels(network, x, ensemble=True)
+    return known
+
+
+def score(pairs: list[tuple[str, Pixels, Pixels]], known: dict[str, Method]) -> dict[str, dict[str, float]]:
+    """Means over the photos, gains over the blurred input, seconds per megapixel."""
+    table: dict[str, dict[str, float]] = {}
+    for name, method in known.items():
+        values, seconds, pixels = [], 0.0, 0
+        for _, blurred, sharp in pairs:
+            started = time.perf_counter()
+            result = method(blurred)
+            seconds += time.perf_counter() - started
+            pixels += blurred.shape[0] * blurred.shape[1]
+            a, b = _tensor(result), _tensor(sharp)
+            values.append((float(psnr(a, b)), float(ssim(a, b))))
+        mean = np.mean(values, axis=0)
+        table[name] = {
+            "psnr": round(float(mean[0]), 3),
+            "ssim": round(float(mean[1]), 4),
+            "seconds_per_megapixel": round(seconds / pixels * 1e6, 3),
+        }
+    for row in table.values():
+        row["gain_db"] = round(row["psnr"] - table["identity"]["psnr"], 3)
+        row["gain_over_bicubic_db"] = round(row["psnr"] - table["bicubic"]["psnr"], 3)
+    return table
+
+
+def large_photo(weights: Path | None, width: int, height: int) -> dict[str, float]:
+    """Seconds and peak memory of one photo of this size."""
+    network = load_network(weights).to(memory_format=torch.channels_last)
+    pixels = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    memory, started = PeakMemory(), time.perf_counter()
+    restore_pixels(network, pixels)
+    return {"seconds": round(time.perf_counter() - started, 2), "peak_mb": round(memory.own_mb(), 0)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True, help="held-out tiles (collect_photos.py: test)")
+    parser.add_argument("--pairs", type=Path, help="folder of NAME.png and NAME_gt.png")
+    parser.add_argument("--weights", type=Path, help="default: the weights that ship")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--crop", type=int, default=256)
+    parser.add_argument("--ensemble", action="store_true")
+    parser.add_argument("--skip-large", action="store_true", help="leave out the 1280x720 timing")
+    arguments = parser.parse_args()
+    pairs = synthetic_pairs(arguments.photos, arguments.crop, 0)
+    known = methods(arguments.weights, arguments.ensemble)
+    sharp = [(name, twin, twin) for name, _, twin in pairs]
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    file = arguments.weights or SHIPPED
+    notes = read_notes(file) if file.suffix == ".safetensors" else {}
+    controls = {name: known[name] for name in ("identity", "bicubic", "mimo")}
+    machine = {"processor": platform.machine(), "threads": num_threads()}
+    result: dict[str, object] = {
+        "machine": {**machine, "torch_threads": torch.get_num_threads()},
+        "date": datetime.date.today().isoformat(),
+        "commit": commit.stdout.strip(),
+        "versions": package_versions(("deblurgs", "torch", "numpy")),
+        "weights": notes,
+        "synthetic": {"photos": len(pairs), "median_px": MEDIAN_PX, "methods": score(pairs, known)},
+        "sharp_input_psnr": score(sharp, controls)["mimo"]["psnr"],
+    }  # fmt: skip
+    if arguments.pairs:
+        found = real_pairs(arguments.pairs)
+        if not found:
+            parser.error(f"no NAME.png with NAME_gt.png in {arguments.pairs}")
+        result["real"] = {"photos": len(found), "methods": score(found, known)}
+    if not arguments.skip_large:
+        result["1280x720"] = large_photo(arguments.weights, 1280, 720)
+    write_json_atomic(arguments.output, result)
+    print(arguments.output.read_text())
+
+
+def _bicubic(pixels: Pixels) -> Pixels:
+    image = Image.fromarray(pixels)
+    half = image.resize((max(image.width // 2, 1), max(image.height // 2, 1)), Image.Resampling.BICUBIC)
+    return np.asarray(half.resize(image.size, Image.Resampling.BICUBIC))
+
+
+def _richardson_lucy(pixels: Pixels) -> Pixels:
+    x = np.arange(-6, 7)
+    kernel = np.exp(-(x[:, None] ** 2 + x[None, :] ** 2) / (2 * 2.0**2))
+    kernel /= kernel.sum()
+    channels = [richardson_lucy(pixels[..., c] / 255.0, kernel, num_iter=10) for c in range(3)]
+    return (np.clip(np.stack(channels, axis=-1), 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _erfinv(value: float) -> float:
+    return float(torch.erfinv(torch.tensor(value, dtype=torch.float64)))
+
+
+def _bytes(image: Tensor) -> Pixels:
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+def _tensor(pixels: Pixels) -> Tensor:
+    return torch.from_numpy(np.array(pixels)).float() / 255
+
+
+if __name__ == "__main__":
+    main()

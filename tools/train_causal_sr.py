@@ -1,0 +1,204 @@
+"""Train the weights of `deblurgs upscale` on free photographs, on a CPU, within a given time.
+
+    python tools/train_causal_sr.py prepare PHOTOS TILES     # reduce photographs and keep their richest 256 px tiles
+    python tools/train_causal_sr.py train TILES --out DIR --minutes 40
+
+`train` goes on from DIR/state.pt if it is there, writes it every two minutes, and leaves
+DIR/causal_sr.safetensors (the running mean of the weights, fp16). docs/upscale.md lists the photographs.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from deblurgs.restore.causal_sr import SCALES, CausalSR, Posterior
+from deblurgs.restore.degradation import FACTORS, Observation, observe, random_factors, random_shape
+
+TILE = 256
+TILES_PER_PHOTO = 12
+PATCH = 40  # pixels of the small picture
+PAIRS = 8
+EMA = 0.998
+WEIGHTS = {"consistency": 0.1, "factor": 0.2, "still": 0.1, "sparsity": 0.01, "corrected": 0.25}
+
+
+def prepare(photos: Path, tiles: Path) -> None:
+    """Halve photographs (at least) until about 1080 rows are left, which removes their JPEG traces; cut tiles."""
+    tiles.mkdir(parents=True, exist_ok=True)
+    for path in sorted(p for p in photos.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png")):
+        photo = Image.open(path).convert("RGB")
+        factor = max(2, round(min(photo.size) / 1080))
+        small = np.asarray(photo.resize((photo.width // factor, photo.height // factor), Image.Resampling.LANCZOS))
+        found = []
+        for y in range(0, small.shape[0] - TILE + 1, TILE):
+            for x in range(0, small.shape[1] - TILE + 1, TILE):
+                grey = small[y : y + TILE, x : x + TILE].mean(2)
+                found.append((np.abs(np.diff(grey, axis=0)).mean() + np.abs(np.diff(grey)).mean(), y, x))
+        for _, y, x in sorted(found, reverse=True)[:TILES_PER_PHOTO]:
+            Image.fromarray(small[y : y + TILE, x : x + TILE]).save(tiles / f"{path.stem}-{y}-{x}.png")
+
+
+def load_tiles(folder: Path) -> Tensor:
+    """All tiles as uint8 [N,3,256,256]."""
+    pictures = [np.asarray(Image.open(p).convert("RGB")) for p in sorted(folder.glob("*.png"))]
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+
+
+def sharp_patches(tiles: Tensor, scale: int, generator: torch.Generator) -> Tensor:
+    """PAIRS random crops of PATCH * scale pixels, turned and flipped; [PAIRS,3,P,P] in [0,1]."""
+    size = PATCH * scale
+    out = []
+    for _ in range(PAIRS):
+        t, y, x, turn, flip = torch.randint(0, 1 << 30, (5,), generator=generator).tolist()
+        tile = tiles[t % len(tiles)]
+        patch = tile[:, y % (TILE - size + 1) :, x % (TILE - size + 1) :][:, :size, :size]
+        patch = torch.rot90(patch, turn % 4, (1, 2))
+        out.append(patch.flip(2) if flip % 2 else patch)
+    return torch.stack(out).float() / 255.0
+
+
+def one_changed(factors: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Counterfactual factors: one coordinate of each row drawn anew. -> (factors [B,3], changed one-hot [B,3])."""
+    which = torch.randint(0, len(FACTORS), (len(factors),), generator=generator)
+    changed = torch.nn.functional.one_hot(which, len(FACTORS)).bool()
+    fresh = torch.rand(len(factors), 1, generator=generator)
+    return torch.where(changed, fresh, factors), changed
+
+
+def partly_taken(factors: Tensor, generator: torch.Generator) -> Tensor:
+    """do-operations: some coordinates lowered, half the time to exactly 0. [B,3] <= factors."""
+    shape = factors.shape
+    share = torch.rand(shape, generator=generator) * (torch.rand(shape, generator=generator) > 0.5)
+    lowered = torch.rand(shape, generator=generator) < 0.5
+    return torch.where(lowered, factors * share, factors)
+
+
+def loss_of(model: CausalSR, tiles: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    """One batch of counterfactual pairs and do-operations."""
+    scale = SCALES[int(torch.multinomial(torch.tensor([0.4, 0.2, 0.4]), 1, generator=generator))]
+    sharp = sharp_patches(tiles, scale, generator)
+    shape, factors = random_shape(PAIRS, generator), random_factors(PAIRS, generator)
+    other, changed = one_changed(factors, generator)
+    noise = torch.randn(PAIRS, 3, PATCH, PATCH, generator=generator)
+    seen, twin = observe(sharp, factors, shape, noise, scale), observe(sharp, other, shape, noise, scale)
+    pictures = torch.cat([seen.observed, twin.observed])
+    posterior = model.encoder(pictures)
+    truth = torch.cat([factors, other])
+    parts = {"factor": _factor_loss(posterior, truth)}
+    moved = (posterior.mean[:PAIRS] - posterior.mean[PAIRS:]).abs()
+    parts["still"] = (moved * ~changed).mean()
+    # First half: what the degradation is said to be is the truth, or the posterior, or a do-operation on the truth.
+    # Second half: the counterfactual twin with the corrected estimate.
+    corrected, mask = model.intervention(
+        Posterior(posterior.mean[PAIRS:].detach(), posterior.log_variance[PAIRS:].detach())
+    )
+    parts["sparsity"] = mask.mean()
+    first, target = _told(seen, posterior, generator)
+    enlarged = model.net(pictures, torch.cat([first, corrected]), scale)
+    content = (enlarged[:PAIRS] - target).abs().mean()
+    parts["corrected"] = (enlarged[PAIRS:] - sharp).abs().mean() * 4
+    parts["consistency"] = ((enlarged[:PAIRS] - target) - (enlarged[PAIRS:] - sharp)).abs().mean()
+    total = content + sum(WEIGHTS[name] * value for name, value in parts.items())
+    return total, {"content": float(content.detach())} | {k: float(v.detach()) for k, v in parts.items()}
+
+
+def _factor_loss(posterior: Posterior, truth: Tensor) -> Tensor:
+    """Absolute error plus a small Gaussian negative log likelihood, which teaches the variance."""
+    error = posterior.mean - truth
+    likelihood = error.detach().square() * torch.exp(-posterior.log_variance) + posterior.log_variance
+    return error.abs().mean() + 0.02 * likelihood.mean()
+
+
+def _told(seen: Observation, posterior: Posterior, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(factors the network is told [B,3], the picture it must then answer with)."""
+    taken = partly_taken(seen.factors, generator)
+    noise = torch.randn(2 * PAIRS, len(FACTORS), generator=generator)
+    sampled = posterior.sample(noise)[:PAIRS].detach()
+    kind = torch.rand(PAIRS, 1, generator=generator)
+    told = torch.where(kind < 0.5, taken, torch.where(kind < 0.7, seen.factors, sampled))
+    taken = torch.where(kind < 0.5, taken, seen.factors)
+    return told, seen.explained(taken).clamp(0, 1)
+
+
+def train(folder: Path, out: Path, minutes: float, rate: float) -> None:
+    """Adam with a cosine over the given time, norm-clipped gradients, a running mean of the weights."""
+    from safetensors.torch import save_file
+
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    tiles, generator = load_tiles(folder), torch.Generator().manual_seed(0)
+    model, mean = CausalSR(), CausalSR()
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.99))
+    state = {"step": 0, "seconds": 0.0}
+    if (out / "state.pt").exists():
+        saved = torch.load(out / "state.pt", weights_only=True)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        mean.load_state_dict(saved["mean"])
+        generator.set_state(saved["generator"])
+        state = saved["state"]
+    else:
+        mean.load_state_dict(model.state_dict())
+    started, kept, sums = time.monotonic() - state["seconds"], time.monotonic(), {}
+
+    def save() -> None:
+        torch.save(
+            {"model": model.state_dict(), "mean": mean.state_dict(), "optimizer": optimizer.state_dict(),
+             "generator": generator.get_state(), "state": state}, out / "state.part")  # fmt: skip
+        (out / "state.part").replace(out / "state.pt")
+        half = {name: value.half().contiguous() for name, value in mean.state_dict().items()}
+        save_file(half, out / "causal_sr.safetensors", metadata={"format": "deblurgs causal_sr 1"})
+
+    while (elapsed := time.monotonic() - started) < 60 * minutes:
+        done = elapsed / (60 * minutes)
+        warm = min(1.0, (state["step"] + 1) / 100)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * warm * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done)))
+        loss, parts = loss_of(model, tiles, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        state["step"] += 1
+        keep = min(EMA, state["step"] / (state["step"] + 10))
+        with torch.no_grad():
+            for slow, fast in zip(mean.parameters(), model.parameters(), strict=True):
+                slow.lerp_(fast, 1 - keep)
+        sums = {k: sums.get(k, 0.0) + v for k, v in parts.items()}
+        if state["step"] % 100 == 0:
+            line = {"step": state["step"], "s": round(elapsed)} | {k: round(v / 100, 4) for k, v in sums.items()}
+            print(json.dumps(line), flush=True)
+            sums = {}
+        if time.monotonic() - kept > 120:
+            state["seconds"], kept = elapsed, time.monotonic()
+            save()
+    state["seconds"] = elapsed
+    save()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    first = commands.add_parser("prepare")
+    first.add_argument("photos", type=Path)
+    first.add_argument("tiles", type=Path)
+    second = commands.add_parser("train")
+    second.add_argument("tiles", type=Path)
+    second.add_argument("--out", type=Path, required=True)
+    second.add_argument("--minutes", type=float, default=40.0)
+    second.add_argument("--rate", type=float, default=1.5e-3)
+    arguments = parser.parse_args()
+    if arguments.command == "prepare":
+        prepare(arguments.photos, arguments.tiles)
+    else:
+        train(arguments.tiles, arguments.out, arguments.minutes, arguments.rate)
+
+
+if __name__ == "__main__":
+    main()

@@ -22,9 +22,9 @@ from deblurgs.restore.degradation import FACTORS, Observation, observe, random_f
 
 TILE = 256
 TILES_PER_PHOTO = 12
-PATCH = 40  # pixels of the small picture
-PAIRS = 8
-EMA = 0.998
+PATCH = 32  # pixels of the small picture
+PAIRS = 5
+EMA = 0.995
 WEIGHTS = {"consistency": 0.1, "factor": 0.2, "still": 0.1, "sparsity": 0.01, "corrected": 0.25}
 
 
@@ -34,7 +34,9 @@ def prepare(photos: Path, tiles: Path) -> None:
     for path in sorted(p for p in photos.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png")):
         photo = Image.open(path).convert("RGB")
         factor = max(2, round(min(photo.size) / 1080))
-        small = np.asarray(photo.resize((photo.width // factor, photo.height // factor), Image.Resampling.LANCZOS))
+        small = np.asarray(
+            photo.resize((photo.width // factor, photo.height // factor), Image.Resampling.LANCZOS)
+        )
         found = []
         for y in range(0, small.shape[0] - TILE + 1, TILE):
             for x in range(0, small.shape[1] - TILE + 1, TILE):
@@ -172,7 +174,9 @@ def train(folder: Path, out: Path, minutes: float, rate: float) -> None:
                 slow.lerp_(fast, 1 - keep)
         sums = {k: sums.get(k, 0.0) + v for k, v in parts.items()}
         if state["step"] % 100 == 0:
-            line = {"step": state["step"], "s": round(elapsed)} | {k: round(v / 100, 4) for k, v in sums.items()}
+            line = {"step": state["step"], "s": round(elapsed)} | {
+                k: round(v / 100, 4) for k, v in sums.items()
+            }
             print(json.dumps(line), flush=True)
             sums = {}
         if time.monotonic() - kept > 120:
@@ -183,7 +187,9 @@ def train(folder: Path, out: Path, minutes: float, rate: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     first = commands.add_parser("prepare")
     first.add_argument("photos", type=Path)

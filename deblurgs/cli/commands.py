@@ -7,6 +7,7 @@ from deblurgs.cli.doctor import Doctor
 from deblurgs.cli.evaluate import Eval
 from deblurgs.cli.render import Render
 from deblurgs.cli.run import Process, Run, Train
+from deblurgs.cli.upscale import Upscale
 
 
 class Command(Protocol):
@@ -22,6 +23,7 @@ COMMANDS: dict[str, type[Command]] = {
     "process": Process,
     "train": Train,
     "render": Render,
+    "upscale": Upscale,
     "eval": Eval,
     "demo": Demo,
     "doctor": Doctor,

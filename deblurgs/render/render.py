@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from deblurgs.math.color import downscale_linear
 from deblurgs.raster.api import Rendered, rasterize
 from deblurgs.render.detail import add_detail, pixel_paths
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.shutter import sample_exposure
 from deblurgs.train.loop import TrainedScene
-from deblurgs.train.model import frame_light
+from deblurgs.train.model import frame_light, gathered, supersampled
 
 
 @torch.no_grad()
@@ -20,11 +22,14 @@ def sharp_view(scene: TrainedScene, camera_from_world: Tensor, camera: Camera) -
 
 
 @torch.no_grad()
-def sharp_frame(scene: TrainedScene, frame: int, camera: Camera) -> Tensor:
-    """The scene at the middle of one frame's exposure, u = 0.5, in the frame's own brightness and colour."""
+def sharp_frame(scene: TrainedScene, frame: int, camera: Camera, *, pixel_share: int = 1) -> Tensor:
+    """The scene at the middle of one frame's exposure, u = 0.5, in the frame's own brightness and colour.
+
+    pixel_share: how many pixels of `camera` lie side by side in one of the photo's.
+    """
     pose = scene.trajectory(torch.tensor([frame]), torch.tensor([0.5]))[0, 0]
     # Not cut at white before the gain: where photos are clipped the scene is brighter than they could tell.
-    return scene.photometry.photo(_view(scene, pose, camera).image, frame)
+    return scene.photometry.photo(_view(scene, pose, camera, pixel_share).image, frame)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,26 @@ def restored_frame(
     return Restored(add_detail(sharp, reblur, observed, paths), explained=True)
 
 
+@torch.no_grad()
+def enlarged_frame(scene: TrainedScene, frame: int, camera: Camera, restored: Tensor, scale: int) -> Tensor:
+    """The frame with `scale` times as many pixels per side, drawn from a scene trained with `train_scale` > 1.
+
+    restored [H,W,3], encoded sRGB: the frame at its own size, with the detail of its own photo. The result averages to
+    it: the difference, which holds no finer detail, is enlarged smoothly and added (back-projection: Irani and Peleg,
+    "Improving resolution by image registration", 1991).
+    """
+    fine = sharp_frame(scene, frame, supersampled(camera, scale), pixel_share=scale)
+    lacking = restored - downscale_linear(fine, camera.width, camera.height)
+    return (fine + enlarged_smoothly(lacking, scale)).clamp(0.0, 1.0)
+
+
+def enlarged_smoothly(image: Tensor, scale: int) -> Tensor:
+    """Bicubic, [H,W,C] -> [scale H, scale W, C]."""
+    size = (scale * image.shape[0], scale * image.shape[1])
+    planes = F.interpolate(image.permute(2, 0, 1)[None], size, mode="bicubic", antialias=True)
+    return planes[0].permute(1, 2, 0)
+
+
 def path_explains(observed: Tensor, reblur: Tensor, sharp: Tensor) -> bool:
     """Whether a photo looks more like its reblur than like the sharp render, all [H,W,3] encoded sRGB.
 
@@ -86,15 +111,22 @@ def reblurred_frame(scene: TrainedScene, frame: int, camera: Camera, num_views: 
     """What the model thinks the camera recorded: the mean over the exposure, encoded sRGB in [0,1]."""
     u, weights = sample_exposure(num_views)
     light = frame_light(
-        scene.gaussians, scene.trajectory, frame, camera, u, weights, antialiased=scene.config.antialiased
-    )
+        scene.gaussians, scene.trajectory, frame, camera, u, weights, antialiased=scene.config.antialiased,
+        supersample=scene.config.train_scale,
+    )  # fmt: skip
     photometry = scene.photometry
     return photometry.developed(photometry.exposed(light, frame)).clamp(0.0, 1.0)
 
 
-def _view(scene: TrainedScene, camera_from_world: Tensor, camera: Camera) -> Rendered:
+def _view(scene: TrainedScene, camera_from_world: Tensor, camera: Camera, pixel_share: int = 1) -> Rendered:
+    """Drawn with the pixels that the scene was trained with, then averaged to those of `camera`."""
+    factor = max(1, scene.config.train_scale // pixel_share)
     g = scene.gaussians
-    return rasterize(
-        g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, camera_from_world, camera,
+    drawn = rasterize(
+        g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, camera_from_world, supersampled(camera, factor),
         antialiased=scene.config.antialiased,
     )  # fmt: skip
+    if factor == 1:
+        return drawn
+    depth, alpha = (gathered(x[..., None], factor)[..., 0] for x in (drawn.depth, drawn.alpha))
+    return Rendered(gathered(drawn.image, factor), alpha, depth)

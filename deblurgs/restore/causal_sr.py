@@ -44,7 +44,7 @@ class FactorEncoder(nn.Module):
     between neighbours are pooled by their place in the 8x8 grid, where JPEG leaves steps.
     """
 
-    def __init__(self, width: int = 24, hidden: int = 64) -> None:
+    def __init__(self, width: int = 12, hidden: int = 48) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, width, 5, padding=2)
         self.second = nn.Conv2d(width, width, 3, padding=1)
@@ -123,7 +123,7 @@ _CONTEXT = 24
 class EnlargingNet(nn.Module):
     """Small sRGB picture [B,3,h,w] and z [B,3] -> [B,3,s*h,s*w], not clamped. An untrained net is bicubic."""
 
-    def __init__(self, width: int = 32, num_blocks: int = 6) -> None:
+    def __init__(self, width: int = 24, num_blocks: int = 6) -> None:
         super().__init__()
         self.context = nn.Sequential(nn.Linear(len(FACTORS), _CONTEXT), nn.ReLU())
         self.stem = nn.Conv2d(3, width, 3, padding=1)
@@ -149,7 +149,7 @@ class EnlargingNet(nn.Module):
 class CausalSR(nn.Module):
     """Encoder, intervention and enlarging network under one set of weights."""
 
-    def __init__(self, width: int = 32, num_blocks: int = 6) -> None:
+    def __init__(self, width: int = 24, num_blocks: int = 6) -> None:
         super().__init__()
         self.encoder = FactorEncoder()
         self.intervention = Intervention()

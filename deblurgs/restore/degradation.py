@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from deblurgs.math.color import srgb_from_linear, linear_from_srgb
+from deblurgs.math.color import linear_from_srgb, srgb_from_linear
 
 FACTORS = ("blur", "noise", "jpeg")
 """Coordinates of z, in causal order."""

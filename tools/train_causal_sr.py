@@ -3,7 +3,8 @@
     python tools/train_causal_sr.py prepare PHOTOS TILES     # reduce photographs and keep their richest 256 px tiles
     python tools/train_causal_sr.py train TILES --out DIR --minutes 40
 
-`train` goes on from DIR/state.pt if it is there, writes it every two minutes, and leaves
+`train` first fits the encoder and the linear filters (about a minute), which need no gradient steps through pictures,
+then trains the network behind them. It goes on from DIR/state.pt if it is there, writes it every minute, and leaves
 DIR/causal_sr.safetensors (the running mean of the weights, fp16). docs/upscale.md lists the photographs.
 """
 
@@ -23,9 +24,11 @@ from deblurgs.restore.degradation import FACTORS, Observation, observe, random_f
 TILE = 256
 TILES_PER_PHOTO = 12
 PATCH = 32  # pixels of the small picture
+ENCODER_PATCH = 48
 PAIRS = 5
 EMA = 0.995
-WEIGHTS = {"consistency": 0.1, "factor": 0.2, "still": 0.1, "sparsity": 0.01, "corrected": 0.25}
+WEIGHTS = {"consistency": 0.1, "sparsity": 0.01, "corrected": 1.0}
+STILL = 0.2
 
 
 def prepare(photos: Path, tiles: Path) -> None:
@@ -52,9 +55,9 @@ def load_tiles(folder: Path) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
-def sharp_patches(tiles: Tensor, scale: int, generator: torch.Generator) -> Tensor:
-    """PAIRS random crops of PATCH * scale pixels, turned and flipped; [PAIRS,3,P,P] in [0,1]."""
-    size = PATCH * scale
+def sharp_patches(tiles: Tensor, scale: int, generator: torch.Generator, patch_px: int = PATCH) -> Tensor:
+    """PAIRS random crops of patch_px * scale pixels, turned and flipped; [PAIRS,3,P,P] in [0,1]."""
+    size = patch_px * scale
     out = []
     for _ in range(PAIRS):
         t, y, x, turn, flip = torch.randint(0, 1 << 30, (5,), generator=generator).tolist()
@@ -81,31 +84,109 @@ def partly_taken(factors: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(lowered, factors * share, factors)
 
 
-def loss_of(model: CausalSR, tiles: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-    """One batch of counterfactual pairs and do-operations."""
-    scale = SCALES[int(torch.multinomial(torch.tensor([0.4, 0.2, 0.4]), 1, generator=generator))]
-    sharp = sharp_patches(tiles, scale, generator)
+def observed_pair(
+    tiles: Tensor, scale: int, generator: torch.Generator, patch_px: int = PATCH
+) -> tuple[Observation, Observation, Tensor]:
+    """The same sharp patches and the same noise twice, with one factor changed. -> (seen, twin, changed [B,3])."""
+    sharp = sharp_patches(tiles, scale, generator, patch_px)
     shape, factors = random_shape(PAIRS, generator), random_factors(PAIRS, generator)
     other, changed = one_changed(factors, generator)
-    noise = torch.randn(PAIRS, 3, PATCH, PATCH, generator=generator)
-    seen, twin = observe(sharp, factors, shape, noise, scale), observe(sharp, other, shape, noise, scale)
+    noise = torch.randn(PAIRS, 3, patch_px, patch_px, generator=generator)
+    return (
+        observe(sharp, factors, shape, noise, scale),
+        observe(sharp, other, shape, noise, scale),
+        changed,
+    )
+
+
+def random_scale(generator: torch.Generator) -> int:
+    return SCALES[int(torch.multinomial(torch.tensor([0.4, 0.2, 0.4]), 1, generator=generator))]
+
+
+def fit_encoder(model: CausalSR, tiles: Tensor, generator: torch.Generator, pairs: int, epochs: int) -> None:
+    """Statistics of many counterfactual pairs once, then the perceptron on them: factor and only-that-moves losses."""
+    encoder, rows, truths, changes = model.encoder, [], [], []
+    with torch.no_grad():
+        for _ in range(pairs // PAIRS):
+            seen, twin, changed = observed_pair(tiles, random_scale(generator), generator, ENCODER_PATCH)
+            both = torch.cat([seen.observed, twin.observed])
+            rows.append(encoder.statistics(both).reshape(2, PAIRS, -1).transpose(0, 1))
+            truths.append(torch.stack([seen.factors, twin.factors], 1))
+            changes.append(changed)
+    data, truth, changed = torch.cat(rows), torch.cat(truths), torch.cat(changes)
+    encoder.centre.copy_(data.mean((0, 1)))
+    encoder.spread.copy_(data.std((0, 1)).clamp_min(1e-3))
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=2e-3, weight_decay=1e-3)
+    batch, total = 64, epochs * (len(data) // 64)
+    for step in range(total):
+        optimizer.param_groups[0]["lr"] = 2e-3 * (0.02 + 0.49 * (1 + np.cos(np.pi * step / total)))
+        chosen = torch.randint(0, len(data), (batch,), generator=generator)
+        posterior = encoder.read(data[chosen].flatten(0, 1))
+        moved = posterior.mean.reshape(batch, 2, -1).diff(dim=1)[:, 0].abs()
+        still = (moved * ~changed[chosen]).mean()
+        loss = _factor_loss(posterior, truth[chosen].flatten(0, 1)) + STILL * still
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    print(json.dumps({"encoder": {"pairs": len(data), "loss": round(float(loss.detach()), 4)}}), flush=True)
+
+
+def fit_linear(model: CausalSR, tiles: Tensor, generator: torch.Generator, batches: int) -> None:
+    """Ridge regression of what bicubic lacks on 7x7 neighbourhoods times functions of z, do-operations included."""
+    from deblurgs.restore.causal_sr import LINEAR_PX, NUM_BASIS, linear_basis
+    from deblurgs.restore.degradation import enlarge
+
+    size = NUM_BASIS * LINEAR_PX**2
+    for scale in SCALES:
+        gram, moments = (
+            torch.zeros(size, size, dtype=torch.float64),
+            torch.zeros(size, scale * scale).double(),
+        )
+        count = 0
+        for _ in range(batches):
+            seen, twin, _ = observed_pair(tiles, scale, generator)
+            for observation in (seen, twin):
+                told = observation.factors
+                if torch.rand((), generator=generator) < 0.3:
+                    told = partly_taken(told, generator)
+                lacking = observation.explained(told) - enlarge(observation.observed, scale)
+                wanted = torch.nn.functional.pixel_unshuffle(lacking.flatten(0, 1)[:, None], scale)
+                half = LINEAR_PX // 2
+                around = torch.nn.functional.pad(observation.observed, (half,) * 4, mode="replicate")
+                around = torch.nn.functional.unfold(around.flatten(0, 1)[:, None], LINEAR_PX)  # [3B,49,P]
+                places = torch.randint(0, around.shape[-1], (120,), generator=generator)
+                x, y = around[..., places], wanted.flatten(2)[..., places]
+                basis = linear_basis(told).repeat_interleave(3, 0)
+                rows = torch.einsum("bk,bpn->bnkp", basis, x).reshape(-1, size)
+                gram += (rows.T @ rows).double()
+                moments += (rows.T @ y.transpose(1, 2).reshape(-1, scale * scale)).double()
+                count += len(rows)
+        ridge = 1e-5 * count * torch.eye(size, dtype=torch.float64)
+        solved = torch.linalg.solve(gram + ridge, moments)  # [size, s*s]
+        filters = solved.reshape(NUM_BASIS, LINEAR_PX**2, scale * scale).transpose(1, 2)
+        model.net.linear.filters[str(scale)].data.copy_(filters)
+        print(json.dumps({"linear": {"scale": scale, "places": count}}), flush=True)
+
+
+def loss_of(model: CausalSR, tiles: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    """One batch of counterfactual pairs and do-operations."""
+    scale = random_scale(generator)
+    seen, twin, _ = observed_pair(tiles, scale, generator)
     pictures = torch.cat([seen.observed, twin.observed])
-    posterior = model.encoder(pictures)
-    truth = torch.cat([factors, other])
-    parts = {"factor": _factor_loss(posterior, truth)}
-    moved = (posterior.mean[:PAIRS] - posterior.mean[PAIRS:]).abs()
-    parts["still"] = (moved * ~changed).mean()
+    with torch.no_grad():
+        posterior = model.encoder(pictures)
     # First half: what the degradation is said to be is the truth, or the posterior, or a do-operation on the truth.
     # Second half: the counterfactual twin with the corrected estimate.
-    corrected, mask = model.intervention(
-        Posterior(posterior.mean[PAIRS:].detach(), posterior.log_variance[PAIRS:].detach())
-    )
-    parts["sparsity"] = mask.mean()
+    corrected, mask = model.intervention(Posterior(posterior.mean[PAIRS:], posterior.log_variance[PAIRS:]))
     first, target = _told(seen, posterior, generator)
     enlarged = model.net(pictures, torch.cat([first, corrected]), scale)
     content = (enlarged[:PAIRS] - target).abs().mean()
-    parts["corrected"] = (enlarged[PAIRS:] - sharp).abs().mean() * 4
-    parts["consistency"] = ((enlarged[:PAIRS] - target) - (enlarged[PAIRS:] - sharp)).abs().mean()
+    errors = (enlarged[:PAIRS] - target, enlarged[PAIRS:] - twin.sharp)
+    parts = {
+        "sparsity": mask.mean(),
+        "corrected": errors[1].abs().mean(),
+        "consistency": (errors[0] - errors[1]).abs().mean(),
+    }
     total = content + sum(WEIGHTS[name] * value for name, value in parts.items())
     return total, {"content": float(content.detach())} | {k: float(v.detach()) for k, v in parts.items()}
 
@@ -136,7 +217,8 @@ def train(folder: Path, out: Path, minutes: float, rate: float) -> None:
     torch.manual_seed(0)
     tiles, generator = load_tiles(folder), torch.Generator().manual_seed(0)
     model, mean = CausalSR(), CausalSR()
-    optimizer = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.99))
+    learnt = [*model.net.parameters(), *model.intervention.parameters()]
+    optimizer = torch.optim.Adam(learnt, lr=rate, betas=(0.9, 0.99))
     state = {"step": 0, "seconds": 0.0}
     if (out / "state.pt").exists():
         saved = torch.load(out / "state.pt", weights_only=True)
@@ -146,6 +228,8 @@ def train(folder: Path, out: Path, minutes: float, rate: float) -> None:
         generator.set_state(saved["generator"])
         state = saved["state"]
     else:
+        fit_encoder(model, tiles, generator, pairs=1000, epochs=90)
+        fit_linear(model, tiles, generator, batches=60)
         mean.load_state_dict(model.state_dict())
     started, kept, sums = time.monotonic() - state["seconds"], time.monotonic(), {}
 
@@ -157,6 +241,7 @@ def train(folder: Path, out: Path, minutes: float, rate: float) -> None:
         half = {name: value.half().contiguous() for name, value in mean.state_dict().items()}
         save_file(half, out / "causal_sr.safetensors", metadata={"format": "deblurgs causal_sr 1"})
 
+    save()
     while (elapsed := time.monotonic() - started) < 60 * minutes:
         done = elapsed / (60 * minutes)
         warm = min(1.0, (state["step"] + 1) / 100)
@@ -165,7 +250,7 @@ def train(folder: Path, out: Path, minutes: float, rate: float) -> None:
         loss, parts = loss_of(model, tiles, generator)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(learnt, 1.0)
         optimizer.step()
         state["step"] += 1
         keep = min(EMA, state["step"] / (state["step"] + 10))
@@ -173,13 +258,13 @@ def train(folder: Path, out: Path, minutes: float, rate: float) -> None:
             for slow, fast in zip(mean.parameters(), model.parameters(), strict=True):
                 slow.lerp_(fast, 1 - keep)
         sums = {k: sums.get(k, 0.0) + v for k, v in parts.items()}
-        if state["step"] % 100 == 0:
+        if state["step"] % 50 == 0:
             line = {"step": state["step"], "s": round(elapsed)} | {
-                k: round(v / 100, 4) for k, v in sums.items()
+                k: round(v / 50, 4) for k, v in sums.items()
             }
             print(json.dumps(line), flush=True)
             sums = {}
-        if time.monotonic() - kept > 120:
+        if time.monotonic() - kept > 60:
             state["seconds"], kept = elapsed, time.monotonic()
             save()
     state["seconds"] = elapsed

@@ -37,39 +37,63 @@ class Posterior:
 
 
 class FactorEncoder(nn.Module):
-    """Small sRGB picture [B,3,H,W], its 8x8 JPEG grid starting at the top left, H and W >= 16 -> `Posterior`.
+    """Small sRGB picture [B,3,H,W], its 8x8 JPEG grid starting at the top left, H and W >= 32 -> `Posterior`.
 
-    Degradations show in the statistics of filter responses, not in their places: responses of three resolutions are
-    pooled to log energies (all, and of the calmest tenth of the picture, where noise is alone), and differences
-    between neighbours are pooled by their place in the 8x8 grid, where JPEG leaves steps.
+    Degradations show in the statistics of filter responses, not in their places: the responses of a 4x4 cosine basis
+    at three resolutions are pooled to log energies (of all, and of the calmest tenth of the picture, where noise is
+    alone), and differences between neighbours by their place in the 8x8 grid, where JPEG leaves steps. Only the
+    perceptron behind these statistics is learnt, which takes seconds.
     """
 
-    def __init__(self, width: int = 12, hidden: int = 48) -> None:
+    def __init__(self, hidden: int = 64) -> None:
         super().__init__()
-        self.first = nn.Conv2d(3, width, 5, padding=2)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.third = nn.Conv2d(width, width, 3, padding=1)
-        features = 3 * 2 * width + 2 * _GRID + 4
+        self.register_buffer("bank", _cosine_bank(), persistent=False)
+        features = 3 * 2 * _NUM_FILTERS + 2 * 3 + 2 * (_GRID + 2)
+        self.register_buffer("centre", torch.zeros(features))
+        self.register_buffer("spread", torch.ones(features))
         self.head = nn.Sequential(
             nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
             nn.Linear(hidden, 2 * len(FACTORS)),
         )  # fmt: skip
 
-    def forward(self, observed: Tensor) -> Posterior:
-        one = self.first(observed)
-        two = self.second(F.avg_pool2d(F.relu(one), 2))
-        three = self.third(F.avg_pool2d(F.relu(two), 2))
-        pooled = [f for response in (one, two, three) for f in _log_energies(response)]
-        raw = self.head(torch.cat([*pooled, *_grid_steps(observed)], 1))
+    def statistics(self, observed: Tensor) -> Tensor:
+        """The numbers that the perceptron sees, [B,features]."""
+        grey = observed.mean(1, keepdim=True)
+        parts: list[Tensor] = []
+        level = grey
+        for _ in range(3):
+            parts += _log_energies(F.conv2d(level, self.bank))  # pyright: ignore[reportArgumentType]
+            level = F.avg_pool2d(level, 2)
+        colour = (observed - grey).diff(dim=3)  # noise is coloured, structure is mostly not
+        parts += _log_energies(colour)
+        return torch.cat([*parts, *_grid_steps(observed)], 1)
+
+    def read(self, statistics: Tensor) -> Posterior:
+        """[B,features] -> the posterior."""
+        raw = self.head((statistics - self.centre) / self.spread)
         mean, log_variance = raw.chunk(2, 1)
         return Posterior(torch.sigmoid(mean), log_variance.clamp(-8.0, 0.0))
+
+    def forward(self, observed: Tensor) -> Posterior:
+        return self.read(self.statistics(observed))
+
+
+_NUM_FILTERS = 15
+
+
+def _cosine_bank() -> Tensor:
+    """The 15 alternating filters of the 4x4 cosine transform, [15,1,4,4]."""
+    place = torch.arange(4) + 0.5
+    waves = torch.cos(torch.pi / 4 * torch.arange(4)[:, None] * place) * 0.5**0.5
+    waves[0] = 0.5
+    return torch.einsum("iy,jx->ijyx", waves, waves).reshape(16, 1, 4, 4)[1:]
 
 
 def _log_energies(response: Tensor) -> tuple[Tensor, Tensor]:
     """Mean log energy [B,C] of the whole picture and of its calmest tenth (patches of 4x4)."""
-    local = F.avg_pool2d(response.square(), 4).flatten(2)
+    local = F.avg_pool2d(response.square(), 4, ceil_mode=True).flatten(2)
     calm = local.sort(-1).values[..., : max(1, local.shape[-1] // 10)]
-    return torch.log(local.mean(-1) + 1e-6), torch.log(calm.mean(-1) + 1e-6)
+    return torch.log(local.mean(-1) + 1e-7), torch.log(calm.mean(-1) + 1e-7)
 
 
 def _grid_steps(observed: Tensor) -> tuple[Tensor, ...]:
@@ -118,13 +142,52 @@ class _Block(nn.Module):
 
 
 _CONTEXT = 24
+LINEAR_PX = 7
+
+
+def linear_basis(factors: Tensor) -> Tensor:
+    """Functions of z [B,3] by which the linear filters vary, [B,NUM_BASIS]."""
+    blur, noise, jpeg = factors.unbind(1)
+    root = noise.sqrt()
+    terms = [torch.ones_like(blur), blur, blur**2, noise, noise**2, root, jpeg, jpeg**2]
+    return torch.stack([*terms, blur * root, blur * jpeg, jpeg * root, blur * noise], 1)
+
+
+NUM_BASIS = 12
+
+
+class LinearRestorer(nn.Module):
+    """The best linear answer to a degradation: 7x7 filters of each colour, blended by functions of z, per scale.
+
+    They are found in closed form (ridge regression of what bicubic lacks), as a Wiener filter is, so the network
+    behind them only learns what a linear filter cannot do.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        side = LINEAR_PX * LINEAR_PX
+        self.filters = nn.ParameterDict(
+            {str(s): nn.Parameter(torch.zeros(NUM_BASIS, s * s, side)) for s in SCALES}
+        )
+
+    def forward(self, observed: Tensor, factors: Tensor, scale: int) -> Tensor:
+        """[B,3,h,w], z [B,3] -> what to add to the bicubic enlargement, [B,3,s*h,s*w]."""
+        batch, channels, height, width = observed.shape
+        kernel = torch.einsum("bk,kop->bop", linear_basis(factors), self.filters[str(scale)])
+        kernel = kernel.reshape(batch, scale * scale, 1, LINEAR_PX, LINEAR_PX)
+        kernel = kernel[:, None].expand(-1, channels, -1, -1, -1, -1).flatten(0, 2)
+        padded = F.pad(observed, (LINEAR_PX // 2,) * 4, mode="replicate")
+        planes = padded.reshape(1, batch * channels, *padded.shape[-2:])
+        answer = F.conv2d(planes, kernel, groups=batch * channels)
+        return F.pixel_shuffle(answer.reshape(batch, channels * scale * scale, height, width), scale)
 
 
 class EnlargingNet(nn.Module):
     """Small sRGB picture [B,3,h,w] and z [B,3] -> [B,3,s*h,s*w], not clamped. An untrained net is bicubic."""
 
-    def __init__(self, width: int = 24, num_blocks: int = 6) -> None:
+    def __init__(self, width: int = 24, num_blocks: int = 4) -> None:
         super().__init__()
+        self.linear = LinearRestorer()
         self.context = nn.Sequential(nn.Linear(len(FACTORS), _CONTEXT), nn.ReLU())
         self.stem = nn.Conv2d(3, width, 3, padding=1)
         self.blocks = nn.ModuleList(_Block(width) for _ in range(num_blocks))
@@ -136,20 +199,21 @@ class EnlargingNet(nn.Module):
     @property
     def reach_px(self) -> int:
         """How far, in pixels of the small picture, an output pixel looks: the overlap that tiles need."""
-        return 2 + 2 * len(self.blocks) + 2
+        return max(2 + 2 * len(self.blocks), LINEAR_PX // 2) + 1
 
     def forward(self, observed: Tensor, factors: Tensor, scale: int) -> Tensor:
         context = self.context(factors)
         x = self.stem(observed)
         for block in self.blocks:
             x = block(x, context)
-        return enlarge(observed, scale) + F.pixel_shuffle(self.tails[str(scale)](x), scale)
+        skip = enlarge(observed, scale) + self.linear(observed, factors, scale)
+        return skip + F.pixel_shuffle(self.tails[str(scale)](x), scale)
 
 
 class CausalSR(nn.Module):
     """Encoder, intervention and enlarging network under one set of weights."""
 
-    def __init__(self, width: int = 24, num_blocks: int = 6) -> None:
+    def __init__(self, width: int = 24, num_blocks: int = 4) -> None:
         super().__init__()
         self.encoder = FactorEncoder()
         self.intervention = Intervention()

@@ -1,5 +1,6 @@
 """What the shipped weights mean by an intervention. Held-out pictures: the demo's frames, which no training saw."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ def test_the_effect_of_each_factor_is_monotone(model: CausalSR, sharp: Tensor, i
         told[0, index] = value
         answers.append(model.net(observed, told, 2))
     distances = [float((a - answers[0]).abs().mean()) for a in answers]
-    assert all(b > a for a, b in zip(distances, distances[1:], strict=False))
+    assert all(b > a for a, b in itertools.pairwise(distances))
 
 
 def test_a_do_operation_sets_its_factor_and_no_other(model: CausalSR, sharp: Tensor) -> None:

@@ -9,17 +9,28 @@ DIR/causal_sr.safetensors (the running mean of the weights, fp16). docs/upscale.
 """
 
 import argparse
+import itertools
 import json
+import math
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from deblurgs.restore.causal_sr import SCALES, CausalSR, Posterior
-from deblurgs.restore.degradation import FACTORS, Observation, observe, random_factors, random_shape
+from deblurgs.restore.causal_sr import (
+    LINEAR_PX,
+    NODES,
+    NUM_CLASSES,
+    SCALES,
+    CausalSR,
+    Posterior,
+    neighbourhood_classes,
+)
+from deblurgs.restore.degradation import FACTORS, Observation, enlarge, observe, random_factors, random_shape
 
 TILE = 256
 TILES_PER_PHOTO = 12
@@ -119,7 +130,7 @@ def fit_encoder(model: CausalSR, tiles: Tensor, generator: torch.Generator, pair
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=2e-3, weight_decay=1e-3)
     batch, total = 64, epochs * (len(data) // 64)
     for step in range(total):
-        optimizer.param_groups[0]["lr"] = 2e-3 * (0.02 + 0.49 * (1 + np.cos(np.pi * step / total)))
+        optimizer.param_groups[0]["lr"] = 2e-3 * (0.02 + 0.49 * (1 + math.cos(math.pi * step / total)))
         chosen = torch.randint(0, len(data), (batch,), generator=generator)
         posterior = encoder.read(data[chosen].flatten(0, 1))
         moved = posterior.mean.reshape(batch, 2, -1).diff(dim=1)[:, 0].abs()
@@ -132,40 +143,35 @@ def fit_encoder(model: CausalSR, tiles: Tensor, generator: torch.Generator, pair
 
 
 def fit_linear(model: CausalSR, tiles: Tensor, generator: torch.Generator, batches: int) -> None:
-    """Ridge regression of what bicubic lacks on 7x7 neighbourhoods times functions of z, do-operations included."""
-    from deblurgs.restore.causal_sr import LINEAR_PX, NUM_BASIS, linear_basis
-    from deblurgs.restore.degradation import enlarge
-
-    size = NUM_BASIS * LINEAR_PX**2
+    """At each node of z and for each kind of neighbourhood: ridge regression of what bicubic lacks on 7x7 pixels."""
+    side = LINEAR_PX**2
     for scale in SCALES:
-        gram, moments = (
-            torch.zeros(size, size, dtype=torch.float64),
-            torch.zeros(size, scale * scale).double(),
-        )
-        count = 0
-        for _ in range(batches):
-            seen, twin, _ = observed_pair(tiles, scale, generator)
-            for observation in (seen, twin):
-                told = observation.factors
-                if torch.rand((), generator=generator) < 0.3:
-                    told = partly_taken(told, generator)
-                lacking = observation.explained(told) - enlarge(observation.observed, scale)
-                wanted = torch.nn.functional.pixel_unshuffle(lacking.flatten(0, 1)[:, None], scale)
-                half = LINEAR_PX // 2
-                around = torch.nn.functional.pad(observation.observed, (half,) * 4, mode="replicate")
-                around = torch.nn.functional.unfold(around.flatten(0, 1)[:, None], LINEAR_PX)  # [3B,49,P]
-                places = torch.randint(0, around.shape[-1], (120,), generator=generator)
-                x, y = around[..., places], wanted.flatten(2)[..., places]
-                basis = linear_basis(told).repeat_interleave(3, 0)
-                rows = torch.einsum("bk,bpn->bnkp", basis, x).reshape(-1, size)
-                gram += (rows.T @ rows).double()
-                moments += (rows.T @ y.transpose(1, 2).reshape(-1, scale * scale)).double()
-                count += len(rows)
-        ridge = 1e-5 * count * torch.eye(size, dtype=torch.float64)
-        solved = torch.linalg.solve(gram + ridge, moments)  # [size, s*s]
-        filters = solved.reshape(NUM_BASIS, LINEAR_PX**2, scale * scale).transpose(1, 2)
-        model.net.linear.filters[str(scale)].data.copy_(filters)
-        print(json.dumps({"linear": {"scale": scale, "places": count}}), flush=True)
+        filters = model.net.linear.filters[str(scale)].data
+        for n, node in enumerate(itertools.product(*NODES)):
+            gram = torch.zeros(NUM_CLASSES, side, side)
+            moments = torch.zeros(NUM_CLASSES, side, scale * scale)
+            for _ in range(batches):
+                sharp = sharp_patches(tiles, scale, generator, ENCODER_PATCH)
+                noise = torch.randn(PAIRS, 3, ENCODER_PATCH, ENCODER_PATCH, generator=generator)
+                z = torch.tensor(node).expand(PAIRS, 3)
+                seen = observe(sharp, z, random_shape(PAIRS, generator), noise, scale)
+                lacking = sharp - enlarge(seen.observed, scale)
+                wanted = F.pixel_unshuffle(lacking.flatten(0, 1)[:, None], scale).flatten(2)  # [3B,s*s,P]
+                around = F.pad(seen.observed, (LINEAR_PX // 2,) * 4, mode="replicate")
+                around = F.unfold(around.flatten(0, 1)[:, None], LINEAR_PX)  # [3B,49,P]
+                kinds = neighbourhood_classes(seen.observed, z[:, 1]).flatten(1).repeat_interleave(3, 0)
+                x, y = around.transpose(1, 2).flatten(0, 1), wanted.transpose(1, 2).flatten(0, 1)
+                for c in range(NUM_CLASSES):
+                    chosen = (kinds.flatten() == c).nonzero()[:6000, 0]
+                    rows = x[chosen]
+                    gram[c] += rows.T @ rows
+                    moments[c] += rows.T @ y[chosen]
+            # A kind that was seen rarely leans on all kinds together; the diagonal keeps filters calm.
+            gram, moments = gram + 0.02 * gram.sum(0), moments + 0.02 * moments.sum(0)
+            energy = gram.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
+            ridge = 2e-6 * energy * torch.eye(side)
+            filters[n] = torch.linalg.solve((gram + ridge).double(), moments.double()).transpose(1, 2).float()
+        print(json.dumps({"linear": {"scale": scale}}), flush=True)
 
 
 def loss_of(model: CausalSR, tiles: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, float]]:
@@ -209,15 +215,16 @@ def _told(seen: Observation, posterior: Posterior, generator: torch.Generator) -
     return told, seen.explained(taken).clamp(0, 1)
 
 
-def train(folder: Path, out: Path, minutes: float, rate: float) -> None:
+def train(folder: Path, out: Path, minutes: float, rate: float, blocks: int) -> None:
     """Adam with a cosine over the given time, norm-clipped gradients, a running mean of the weights."""
     from safetensors.torch import save_file
 
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     tiles, generator = load_tiles(folder), torch.Generator().manual_seed(0)
-    model, mean = CausalSR(), CausalSR()
-    learnt = [*model.net.parameters(), *model.intervention.parameters()]
+    model, mean = CausalSR(num_blocks=blocks), CausalSR(num_blocks=blocks)
+    # Without blocks only the intervention is left to learn: the filters are the best ones already.
+    learnt = [*(model.net.parameters() if blocks else []), *model.intervention.parameters()]
     optimizer = torch.optim.Adam(learnt, lr=rate, betas=(0.9, 0.99))
     state = {"step": 0, "seconds": 0.0}
     if (out / "state.pt").exists():
@@ -228,8 +235,8 @@ def train(folder: Path, out: Path, minutes: float, rate: float) -> None:
         generator.set_state(saved["generator"])
         state = saved["state"]
     else:
-        fit_encoder(model, tiles, generator, pairs=1000, epochs=90)
-        fit_linear(model, tiles, generator, batches=60)
+        fit_encoder(model, tiles, generator, pairs=900, epochs=90)
+        fit_linear(model, tiles, generator, batches=3)
         mean.load_state_dict(model.state_dict())
     started, kept, sums = time.monotonic() - state["seconds"], time.monotonic(), {}
 
@@ -246,7 +253,7 @@ def train(folder: Path, out: Path, minutes: float, rate: float) -> None:
         done = elapsed / (60 * minutes)
         warm = min(1.0, (state["step"] + 1) / 100)
         for group in optimizer.param_groups:
-            group["lr"] = rate * warm * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * done)))
+            group["lr"] = rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
         loss, parts = loss_of(model, tiles, generator)
         optimizer.zero_grad()
         loss.backward()
@@ -284,11 +291,12 @@ def main() -> None:
     second.add_argument("--out", type=Path, required=True)
     second.add_argument("--minutes", type=float, default=40.0)
     second.add_argument("--rate", type=float, default=1.5e-3)
+    second.add_argument("--blocks", type=int, default=0, help="residual blocks behind the fitted filters")
     arguments = parser.parse_args()
     if arguments.command == "prepare":
         prepare(arguments.photos, arguments.tiles)
     else:
-        train(arguments.tiles, arguments.out, arguments.minutes, arguments.rate)
+        train(arguments.tiles, arguments.out, arguments.minutes, arguments.rate, arguments.blocks)
 
 
 if __name__ == "__main__":

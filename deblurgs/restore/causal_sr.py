@@ -8,7 +8,7 @@ After the formulation of "CausalSR: Structural Causal Model-Driven Super-Resolut
   estimate; strength 0 is the identity;
 - `EnlargingNet`: filters fitted in closed form per degradation and kind of neighbourhood, added to the bicubic
   enlargement, and behind them (none in the weights that ship, which were made on a processor within minutes) residual
-  blocks at the size of the small picture, modulated by z (FiLM: Perez et al. 2018), with a pixel-shuffle tail per scale.
+  blocks at the size of the small picture, modulated by z (FiLM: Perez et al. 2018).
 """
 
 from dataclasses import dataclass

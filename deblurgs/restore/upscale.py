@@ -139,7 +139,7 @@ def enlarge_pixels(
         answer = model.net(as_planes(pixels[tile.outer]), told, scale)[0].permute(1, 2, 0)
         kept = answer[scaled_slices(tile.kept, scale)].clamp(0, 1) * top + 0.5
         out[scaled_slices(tile.inner, scale)] = kept.numpy().astype(pixels.dtype)
-    return out
+    return out  # pyright: ignore[reportReturnType]
 
 
 def as_planes(pixels: Pixels) -> Tensor:

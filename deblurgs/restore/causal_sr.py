@@ -46,6 +46,10 @@ class FactorEncoder(nn.Module):
     perceptron behind these statistics is learnt, which takes seconds.
     """
 
+    bank: Tensor
+    centre: Tensor
+    spread: Tensor
+
     def __init__(self, hidden: int = 64) -> None:
         super().__init__()
         self.register_buffer("bank", _cosine_bank(), persistent=False)
@@ -63,7 +67,7 @@ class FactorEncoder(nn.Module):
         parts: list[Tensor] = []
         level = grey
         for _ in range(3):
-            parts += _log_energies(F.conv2d(level, self.bank))  # pyright: ignore[reportArgumentType]
+            parts += _log_energies(F.conv2d(level, self.bank))
             level = F.avg_pool2d(level, 2)
         colour = (observed - grey).diff(dim=3)  # noise is coloured, structure is mostly not
         parts += _log_energies(colour)

@@ -37,7 +37,9 @@ def enlarge_frames(run: RunFolder, scale: int, log: Log, *, overwrite: bool = Fa
         else:
             from deblurgs.stages.upscale import UpscaleSettings, upscale
 
-            upscale([run.sharp], folder, UpscaleSettings(scale=scale), log, overwrite=True)
+            # The blur that is left is motion, not the lens blur of the filters, which ring on it.
+
+            upscale([run.sharp], folder, UpscaleSettings(scale=scale, do=("blur=0",)), log, overwrite=True)
 
     # A stage of its own per scale, so that the manifest tells who made the pixels; nothing depends on it.
     settings = {"scale": scale, "pixels_made_by": made_by, "scene": _fingerprint(scene_path(run, log))}

@@ -12,6 +12,7 @@ from deblurgs.cli.report import Report
 from deblurgs.cli.resume import Resume
 from deblurgs.cli.run import Process, Run, Train
 from deblurgs.cli.triage import Triage
+from deblurgs.cli.upscale import Upscale
 from deblurgs.cli.view import View
 
 
@@ -33,6 +34,7 @@ COMMANDS: dict[str, type[Command]] = {
     "view": View,
     "export": Export,
     "report": Report,
+    "upscale": Upscale,
     "eval": Eval,
     "deblur": Deblur,
     "demo": Demo,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from deblurgs.cli.arguments import Source, require_run_folder
 from deblurgs.errors import UsageError
@@ -24,6 +25,9 @@ class Render:
     """Frame rate of the novel path."""
     smoothing: float = 1.5
     """Window over which the path is calmed, in frames."""
+    scale: Literal[1, 2, 3, 4] = 1
+    """frames: also write every sharp frame with this many times as many pixels per side, to renders/sharp_x<scale>. A
+    scene trained with --train-scale draws them itself, otherwise the network of `deblurgs upscale` enlarges."""
     overwrite: bool = False
     """Render again although pictures are there."""
     quiet: bool = False
@@ -48,7 +52,13 @@ class Render:
         with RunFolder(require_run_folder(self.run), log=log) as run:
             if self.path == "frames":
                 render(run, log, overwrite=self.overwrite, device=self.device)
+                if self.scale > 1:
+                    from deblurgs.stages.enlarge import enlarge_frames
+
+                    log.result(str(enlarge_frames(run, self.scale, log, overwrite=self.overwrite)))
                 return
+            if self.scale > 1:
+                raise UsageError(f"--scale enlarges the frames; it cannot be used with --path {self.path}")
             if self.path != "smooth":
                 log.result(str(camera_path_video(run, Path(self.path), log, overwrite=self.overwrite)))
                 return

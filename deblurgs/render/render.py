@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from deblurgs.math.color import downscale_linear
 from deblurgs.raster.api import Rendered, rasterize
 from deblurgs.render.detail import add_detail, pixel_paths
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.shutter import sample_exposure
 from deblurgs.train.loop import TrainedScene
-from deblurgs.train.model import frame_light
+from deblurgs.train.model import frame_light, gathered, supersampled
 
 
 @torch.no_grad()
@@ -20,12 +22,16 @@ def sharp_view(scene: TrainedScene, camera_from_world: Tensor, camera: Camera) -
 
 
 @torch.no_grad()
-def sharp_frame(scene: TrainedScene, frame: int, camera: Camera, u: float = 0.5) -> Tensor:
-    """The scene at one instant of a frame's exposure, by default its middle, in the frame's own brightness and
-    colour."""
+def sharp_frame(
+    scene: TrainedScene, frame: int, camera: Camera, u: float = 0.5, *, pixel_share: int = 1
+) -> Tensor:
+    """The scene at one instant of a frame's exposure, by default its middle, in the frame's own brightness and colour.
+
+    pixel_share: how many pixels of `camera` lie side by side in one of the photo's.
+    """
     pose = scene.trajectory.of_frame(frame, torch.tensor([u]))[0]
     # Not cut at white before the gain: where photos are clipped the scene is brighter than they could tell.
-    return scene.photometry.photo(rendered_view(scene, pose, camera).image, frame)
+    return scene.photometry.photo(rendered_view(scene, pose, camera, pixel_share).image, frame)
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,26 @@ def restored_frame(
     return Restored(add_detail(sharp, reblur, observed, paths), explained=True)
 
 
+@torch.no_grad()
+def enlarged_frame(scene: TrainedScene, frame: int, camera: Camera, restored: Tensor, scale: int) -> Tensor:
+    """The frame with `scale` times as many pixels per side, drawn from a scene trained with `train_scale` > 1.
+
+    restored [H,W,3], encoded sRGB: the frame at its own size, with the detail of its own photo. The result averages to
+    it: the difference, which holds no finer detail, is enlarged smoothly and added (back-projection: Irani and Peleg,
+    "Improving resolution by image registration", 1991).
+    """
+    fine = sharp_frame(scene, frame, supersampled(camera, scale), pixel_share=scale)
+    lacking = restored - downscale_linear(fine, camera.width, camera.height)
+    return (fine + enlarged_smoothly(lacking, scale)).clamp(0.0, 1.0)
+
+
+def enlarged_smoothly(image: Tensor, scale: int) -> Tensor:
+    """Bicubic, [H,W,C] -> [scale H, scale W, C]."""
+    size = (scale * image.shape[0], scale * image.shape[1])
+    planes = F.interpolate(image.permute(2, 0, 1)[None], size, mode="bicubic", antialias=True)
+    return planes[0].permute(1, 2, 0)
+
+
 def path_explains(observed: Tensor, reblur: Tensor, sharp: Tensor) -> bool:
     """Whether a photo looks more like its reblur than like the sharp render, all [H,W,3] encoded sRGB.
 
@@ -87,17 +113,28 @@ def reblurred_frame(scene: TrainedScene, frame: int, camera: Camera, num_views: 
     """What the model thinks the camera recorded: the mean over the exposure, encoded sRGB in [0,1]."""
     u, weights = sample_exposure(num_views)
     light = frame_light(
-        scene.splats(), scene.trajectory, frame, camera, u, weights, antialiased=scene.config.antialiased
-    ).cpu()
+        scene.splats(), scene.trajectory, frame, camera, u, weights, antialiased=scene.config.antialiased,
+        supersample=scene.config.train_scale,
+    ).cpu()  # fmt: skip
     photometry = scene.photometry
     return photometry.developed(photometry.exposed(light, frame)).clamp(0.0, 1.0)
 
 
-def rendered_view(scene: TrainedScene, camera_from_world: Tensor, camera: Camera) -> Rendered:
-    """What the rasterizer makes of the scene at one instant, brought to host memory. camera_from_world [4,4]."""
+def rendered_view(
+    scene: TrainedScene, camera_from_world: Tensor, camera: Camera, pixel_share: int = 1
+) -> Rendered:
+    """What the rasterizer makes of the scene at one instant, brought to host memory. camera_from_world [4,4].
+
+    Drawn with the pixels that the scene was trained with, then averaged to those of `camera`.
+    """
+    factor = max(1, scene.config.train_scale // pixel_share)
     g = scene.splats()
-    rendered = rasterize(
-        g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, camera_from_world.to(g.means.device), camera,
-        antialiased=scene.config.antialiased,
+    drawn = rasterize(
+        g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, camera_from_world.to(g.means.device),
+        supersampled(camera, factor), antialiased=scene.config.antialiased,
     )  # fmt: skip
-    return Rendered(rendered.image.cpu(), rendered.alpha.cpu(), rendered.depth.cpu())
+    image, alpha, depth = drawn.image.cpu(), drawn.alpha.cpu(), drawn.depth.cpu()
+    if factor == 1:
+        return Rendered(image, alpha, depth)
+    depth, alpha = (gathered(x[..., None], factor)[..., 0] for x in (depth, alpha))
+    return Rendered(gathered(image, factor), alpha, depth)

@@ -128,7 +128,8 @@ def load_restorer(config: DeblurConfig, log: Log) -> "MimoUNet":
     if config.device == "cuda" and not torch.cuda.is_available():
         raise DeviceError("--device cuda: torch finds no usable CUDA GPU here. Use --device cpu.")
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-    network = load_network(config.weights).to("cuda" if on_gpu else "cpu").to(memory_format=torch.channels_last)
+    network = load_network(config.weights).to("cuda" if on_gpu else "cpu")
+    network = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     count = sum(p.numel() for p in network.parameters())
     log.info(f"restoring with {config.weights or 'the built-in network'} ({count / 1e6:.2f} M parameters)")
     return network

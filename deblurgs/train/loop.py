@@ -36,7 +36,7 @@ from deblurgs.train.data import (
 from deblurgs.train.density import make_density
 from deblurgs.train.holdout import BestState, HeldOutBlocks, Snapshot
 from deblurgs.train.losses import photometric_loss
-from deblurgs.train.model import AnyTrajectory, frame_light
+from deblurgs.train.model import AnyTrajectory, frame_light, supersampled
 from deblurgs.train.optimizer import FrameAdam, GaussianAdam, exponential, skip_unless
 from deblurgs.train.outcome import LOOK_EVERY, LossRecord, all_finite
 from deblurgs.train.relief import relieve
@@ -190,6 +190,7 @@ class Trainer:
         self.sampler = FrameSampler(data.num_frames, config.revisit, self.rng)
         self.best = BestState()
         self.step = 0
+        self.supersample = 1  # of the present scale
         self.strikes = 0
         self.restores = 0
         self.lr_factor = 1.0
@@ -233,6 +234,7 @@ class Trainer:
         self, level: Pyramid, last: int, stage: int, start: float, tick: Callable[[int, str], None]
     ) -> None:
         finest = stage == len(self.config.scales) - 1
+        self.supersample = self.config.train_scale if finest else 1
         blocks = HeldOutBlocks(
             [(c.width, c.height) for c in level.cameras],
             self.config.held_out if finest else 0.0,
@@ -310,6 +312,7 @@ class Trainer:
         light = frame_light(
             self.gaussians, self.trajectory, frame, level.cameras[frame], u, weights,
             antialiased=self.config.antialiased, sh_degree=self._sh_degree(self.step / self.config.total_steps),
+            supersample=self.supersample,
         )  # fmt: skip
         return self.photometry.developed(self.photometry.exposed(light, frame))
 
@@ -321,7 +324,7 @@ class Trainer:
         statistics: list[ScreenStatistics] | None = [] if self.density.needs_statistics else None
         light = frame_light(
             self.gaussians, self.trajectory, frame, camera, u, weights, antialiased=c.antialiased,
-            statistics=statistics, sh_degree=self._sh_degree(progress),
+            statistics=statistics, sh_degree=self._sh_degree(progress), supersample=self.supersample,
         )  # fmt: skip
         loss = self._photometric_loss(light, level, frame, weight)
         value = loss.detach()
@@ -349,7 +352,7 @@ class Trainer:
         if self.step >= c.trajectory.start_step:
             self._step_cameras(frame, progress, good)
         self.forget_gradients()
-        self.density.after_step(self.step, statistics, camera, means_lr)
+        self.density.after_step(self.step, statistics, supersampled(camera, self.supersample), means_lr)
         return value
 
     def _photometric_loss(self, light: Tensor, level: Pyramid, frame: int, weight: Tensor | None) -> Tensor:

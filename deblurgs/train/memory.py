@@ -79,7 +79,7 @@ def estimate_memory(
     ]
     own = sum(c.width * c.height for c in small)
     held = sum(full) if keep_full_size and own != sum(full) else 0
-    largest = max(c.width * c.height for c in small)
+    largest = max(c.width * c.height for c in small) * config.train_scale**2
     n = config.density.max_gaussians
     views = 1 if config.trajectory.kind == "static" else config.trajectory.max_views
     floats = 3 + 4 + 3 + 1 + 3 * (config.sh_degree + 1) ** 2

@@ -47,9 +47,12 @@ def frame_light(
     sh_degree: int | None = None,
     antialiased: bool = False,
     statistics: list[ScreenStatistics] | None = None,
+    supersample: int = 1,
 ) -> Tensor:
     """Mean light of one frame's exposure, [H,W,3] linear: views at u [V] with `weights` [V], row by row where the
-    shutter rolls. `statistics` receives one entry for each band of rows."""
+    shutter rolls. `statistics` receives one entry for each band of rows, in pixels of what is drawn: with `supersample`
+    the camera has that many times as many pixels per side, whose light is then averaged."""
+    camera = supersampled(camera, supersample)
     bands = row_bands(camera) if trajectory.rolling else [(0, camera.height)]
     parts = []
     for top, bottom in bands:
@@ -64,7 +67,20 @@ def frame_light(
         )
         if statistics is not None and seen is not None:
             statistics.append(seen)
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    return gathered(parts[0] if len(parts) == 1 else torch.cat(parts), supersample)
+
+
+def supersampled(camera: Camera, factor: int) -> Camera:
+    """The same camera with `factor` times as many pixels per side."""
+    return camera if factor == 1 else camera.resized(factor * camera.width, factor * camera.height)
+
+
+def gathered(light: Tensor, factor: int) -> Tensor:
+    """[factor H, factor W, C] -> [H,W,C]: what pixels `factor` times as wide receive. A sensor averages light."""
+    if factor == 1:
+        return light
+    height, width, channels = light.shape
+    return light.reshape(height // factor, factor, width // factor, factor, channels).mean((1, 3))
 
 
 def row_bands(camera: Camera) -> list[tuple[int, int]]:

@@ -76,3 +76,17 @@ def test_the_readout_is_found_from_the_picture(readout: float) -> None:
         (frame_light(scene, path, 0, CAMERA, u, weights) - target).square().mean().backward()
         adam.step()
     assert float(path.readout.detach()) == pytest.approx(readout, rel=0.15)
+
+
+def test_light_drawn_finer_is_averaged_to_the_photos_pixels() -> None:
+    """Supersampled light is the box mean of the light of a camera with more pixels, and nearly the plain light."""
+    u, weights = sample_exposure(3)
+    scene, path = gaussians(), trajectory(0.0)
+    twice = CAMERA.resized(2 * CAMERA.width, 2 * CAMERA.height)
+    with torch.no_grad():
+        fine = frame_light(scene, path, 0, twice, u, weights)
+        light = frame_light(scene, path, 0, CAMERA, u, weights, supersample=2)
+        plain = frame_light(scene, path, 0, CAMERA, u, weights)
+    by_hand = 0.25 * (fine[0::2, 0::2] + fine[1::2, 0::2] + fine[0::2, 1::2] + fine[1::2, 1::2])
+    assert torch.allclose(light, by_hand, atol=1e-6)
+    assert light.shape == plain.shape and (light - plain).abs().mean() < 0.02

@@ -51,7 +51,7 @@ def noise() -> TrainingSet:
 def settings(**changes: object) -> TrainConfig:
     config = TrainConfig(
         scales=(0.5, 1.0), steps=(26, 34), held_out=0.05, revisit=0.5,
-        density=DensityConfig(max_gaussians=150, every=7, noise=1.0),
+        density=DensityConfig(strategy="mcmc", max_gaussians=150, every=7, noise=1.0),
         trajectory=TrajectoryConfig(start_step=3, jitter=True, rolling_shutter=True, max_views=4),
         photometry=PhotometryConfig(num_bends=2),
     )  # fmt: skip

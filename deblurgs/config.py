@@ -91,6 +91,10 @@ class TrajectoryConfig:
         _require(self, 0 < self.duty < 1, "duty", "above 0 and below 1")
         _require(self, self.timing_lr > 0, "timing_lr", "above 0")
         _require(self, self.times_lr > 0, "times_lr", "above 0")
+        if self.sub_frame_times and self.kind == "continuous":
+            raise ValueError(
+                "sub_frame_times needs separate paths: a continuous one has its own course of time"
+            )
 
 
 @dataclass(frozen=True)

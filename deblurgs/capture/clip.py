@@ -49,7 +49,7 @@ def store_video(found: Source, out_dir: Path, max_frames: int, max_pixels: float
             if picture.index not in kept:
                 continue
             pixels = upright_rgb(picture.frame, reader.pixel_aspect)
-            name = f"frame_{picture.index:06d}.png"
+            name = _name(picture.index)
             digest = hashlib.sha256(pixels.tobytes()).hexdigest()
             if digest in seen:
                 dropped.append((name, f"duplicate of {seen[digest]}"))
@@ -66,6 +66,8 @@ def store_video(found: Source, out_dir: Path, max_frames: int, max_pixels: float
         raise no_motion(f"all {len(indices)} frames show the same picture", max(scores) == 0.0)
     rows = [
         {
+            # Only what was chosen has a file, and so a name.
+            **({"name": _name(index)} if index in kept else {}),
             "index": index,
             "time_s": time - start,
             "sharpness": score,
@@ -76,6 +78,10 @@ def store_video(found: Source, out_dir: Path, max_frames: int, max_pixels: float
     ]
     dataset.write_json(out_dir / dataset.TRIAGE_FILE, {"candidates": rows})
     return Capture("video", frames, dropped=dropped, fps=_fps(reader, indices, times))
+
+
+def _name(index: int) -> str:
+    return f"frame_{index:06d}.png"
 
 
 def _measure(reader: VideoReader, log: Log) -> tuple[list[int], list[float], list[float], triage.MotionPath]:

@@ -40,6 +40,7 @@ class Render:
     def execute(self) -> None:
         from deblurgs.run import RunFolder
         from deblurgs.stages.render import camera_path_video, novel_path, render
+        from deblurgs.stages.request import asked_fallback
 
         if not (0 < self.seconds <= 3600 and 0 < self.fps <= 240 and 0 < self.smoothing <= 1e3):
             raise UsageError("--seconds (up to 3600), --fps (up to 240) and --smoothing must be above 0")
@@ -51,7 +52,8 @@ class Render:
         log = Log(quiet=self.quiet, events=self.json)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             if self.path == "frames":
-                render(run, log, overwrite=self.overwrite, device=self.device)
+                fallback = asked_fallback(run) == "single"
+                render(run, log, overwrite=self.overwrite, device=self.device, fallback=fallback)
                 if self.scale > 1:
                     from deblurgs.stages.enlarge import enlarge_frames
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import tyro
 
-from deblurgs.cli.arguments import Source, default_output, require_interval, require_run_folder
+from deblurgs.cli.arguments import Source, default_output, require_interval, require_port, require_run_folder
 from deblurgs.config import PresetName, TrainConfig
 from deblurgs.log import Log
 from deblurgs.raster.devices import DeviceName, require
@@ -49,15 +49,14 @@ class Run:
 
     def __post_init__(self) -> None:
         require_interval(self.checkpoint_every)
+        require_port(self.viewer_port)
 
     def execute(self) -> None:
-        from deblurgs.errors import SfmError, TooFewFramesError
         from deblurgs.run import RunFolder
-        from deblurgs.stages.process import process
         from deblurgs.stages.render import render
         from deblurgs.stages.report import report
         from deblurgs.stages.request import save_request
-        from deblurgs.stages.single import restore_singly
+        from deblurgs.stages.single import process_or_restore
         from deblurgs.stages.train import train
 
         require(self.device)
@@ -67,15 +66,13 @@ class Run:
             # First of all: a run that is killed can then be resumed from its folder alone.
             save_request(
                 run, source=self.source, process=self.process, preset_name=self.preset, train=self.train,
-                checkpoint_every=self.checkpoint_every, overwrite=self.overwrite,
+                checkpoint_every=self.checkpoint_every, fallback=self.fallback, device=self.device,
+                overwrite=self.overwrite,
             )  # fmt: skip
-            try:
-                process(run, self.source, self.process, log, overwrite=self.overwrite)
-            except (SfmError, TooFewFramesError) as error:
-                if self.fallback == "none":
-                    raise
-                limit = self.process.max_pixels
-                restore_singly(run, self.source, error, log, max_pixels=limit, overwrite=self.overwrite)
+            if not process_or_restore(
+                run, self.source, self.process, log, fallback=self.fallback, device=self.device,
+                overwrite=self.overwrite,
+            ):  # fmt: skip
                 report(run, log)
                 log.result(str(folder))
                 return
@@ -151,6 +148,7 @@ class Train:
 
     def __post_init__(self) -> None:
         require_interval(self.checkpoint_every)
+        require_port(self.viewer_port)
 
     def execute(self) -> None:
         from deblurgs.run import RunFolder
@@ -162,7 +160,7 @@ class Train:
         with RunFolder(require_run_folder(self.run), log=log) as run:
             save_request(
                 run, preset_name=self.preset, train=self.train, checkpoint_every=self.checkpoint_every,
-                overwrite=self.overwrite,
+                device=self.device, overwrite=self.overwrite,
             )  # fmt: skip
             with watching(
                 run, log, viewer=self.viewer, port=self.viewer_port, monitors=self.monitor

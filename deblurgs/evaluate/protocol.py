@@ -197,7 +197,10 @@ def held_out_probe(scene: EvaluationScene, config: TrainConfig) -> Probe | None:
     def psnr_now(gaussians: Gaussians, trajectory: AnyTrajectory) -> float:
         drift = frame_drift(trajectory, scene.training.cameras, scene.training.depths)
         aligned = torch.from_numpy(drift.apply_camera_from_world(pose)).float()
-        return float(psnr(sharp_image(gaussians, aligned, camera, antialiased=config.antialiased), target))
+        image = sharp_image(
+            gaussians, aligned, camera, antialiased=config.antialiased, supersample=config.train_scale
+        )
+        return float(psnr(image, target))
 
     return psnr_now
 
@@ -257,14 +260,16 @@ def _score(
             raw = view.pose
             moved = drift.apply_camera_from_world(view.pose.double().numpy())
             aligned = torch.from_numpy(np.ascontiguousarray(moved)).float()
-        g, aa = trained.splats(), trained.config.antialiased
+        g, aa, fine = trained.splats(), trained.config.antialiased, trained.config.train_scale
         develop: Callable[[Tensor], Tensor] | None = None
         if view.pose is None:  # a training frame, whose own brightness and colour are known
             develop = partial(photometry.photo, frame=scene.training.names.index(view.name))
-        refined = refine_pose(g, aligned, camera, target, antialiased=aa, develop=develop, mask=mask)
+        refined = refine_pose(
+            g, aligned, camera, target, antialiased=aa, develop=develop, mask=mask, supersample=fine
+        )
         poses: tuple[tuple[Column, Tensor], ...] = (("raw", raw), ("aligned", aligned), ("refined", refined))
         for column, pose in poses:
-            image = sharp_image(g, pose, camera, antialiased=aa, develop=develop)
+            image = sharp_image(g, pose, camera, antialiased=aa, develop=develop, supersample=fine)
             score = _measured(image, target, mask)
             scores[column].append(score)
             line[f"{column}_psnr"] = round(score[0], 3)

@@ -12,6 +12,7 @@ from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.train.data import pyramid_level, scaled
 from deblurgs.train.losses import photometric_loss
+from deblurgs.train.model import gathered, supersampled
 from deblurgs.train.optimizer import exponential
 
 
@@ -34,12 +35,15 @@ def sharp_image(
     *,
     antialiased: bool,
     develop: Callable[[Tensor], Tensor] | None = None,
+    supersample: int = 1,
 ) -> Tensor:
     """One sharp view [H,W,3], encoded and clamped to [0,1], in host memory; develop: to the colours of a certain photo.
 
-    Rendered, and developed, where the Gaussians are.
+    Rendered, and developed, where the Gaussians are. supersample: the `train_scale` of the scene; it is drawn with that
+    many times as many pixels per side, which are averaged, as the frames that are handed out.
     """
-    image = _render(gaussians, camera_from_world.to(gaussians.means.device), camera, antialiased)
+    pose = camera_from_world.to(gaussians.means.device)
+    image = _render(gaussians, pose, camera, antialiased, supersample)
     return (image if develop is None else develop(image)).clamp(0.0, 1.0).cpu()
 
 
@@ -53,11 +57,12 @@ def refine_pose(
     settings: RefineSettings | None = None,
     develop: Callable[[Tensor], Tensor] | None = None,
     mask: Tensor | None = None,
+    supersample: int = 1,
 ) -> Tensor:
     """The pose [4,4] near the given one whose sharp render matches `target` [H,W,3] best; Gaussians stay fixed.
 
     develop: what turns a render into a photo like the target, without parameters to learn. mask [H,W]: 0 where the
-    target shows nothing that counts.
+    target shows nothing that counts. supersample: as for `sharp_image`.
     """
     s = settings or RefineSettings()
     frozen = Gaussians(**gaussians.tensors())
@@ -72,7 +77,8 @@ def refine_pose(
         level = pyramid_level([target], [scaled(camera, factor)], [mask])
         for _ in range(steps):
             adam.param_groups[0]["lr"] = exponential(s.lr, s.lr_end, done / total)
-            image = _render(frozen, se3_exp(-xi) @ camera_from_world, level.cameras[0], antialiased)
+            pose = se3_exp(-xi) @ camera_from_world
+            image = _render(frozen, pose, level.cameras[0], antialiased, supersample)
             image = image if develop is None else develop(image)
             loss = photometric_loss(
                 image, level.images[0], ssim_weight=s.ssim_weight, encode_srgb=False, mask=level.masks[0]
@@ -84,7 +90,9 @@ def refine_pose(
     return (se3_exp(-xi) @ camera_from_world).detach().cpu()
 
 
-def _render(g: Gaussians, pose: Tensor, camera: Camera, antialiased: bool) -> Tensor:
-    return rasterize(
-        g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, pose, camera, antialiased=antialiased
-    ).image
+def _render(g: Gaussians, pose: Tensor, camera: Camera, antialiased: bool, supersample: int) -> Tensor:
+    image = rasterize(
+        g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, pose, supersampled(camera, supersample),
+        antialiased=antialiased,
+    ).image  # fmt: skip
+    return gathered(image, supersample)

@@ -16,12 +16,13 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ReportFrame:
-    """One frame with a sharp rendering. observed, sharp, support: image files (support may be None). paths: where
-    points of the scene go during the exposure, each [V,2] pixels of the observed image. trust: its entry in trust.json,
-    empty where there is none. by_network: restored alone by a neural network, not by the scene."""
+    """One frame with a sharp rendering. observed, sharp, support: image files (the photo is None where the run folder
+    does not hold it, support where there is none). paths: where points of the scene go during the exposure, each [V,2]
+    pixels of the observed image. trust: its entry in trust.json, empty where there is none. by_network: restored alone
+    by a neural network, not by the scene."""
 
     name: str
-    observed: Path
+    observed: Path | None
     sharp: Path
     support: Path | None
     width: int
@@ -54,7 +55,7 @@ class Candidate:
 class ReportData:
     """title: name of the run. command: the exact command line. metrics: the lines of metrics.jsonl; sfm: sfm.json;
     manifest: manifest.json; config: config.json; trust: trust.json.
-    splats: None where there is no scene."""
+    splats: None where there is no scene. notice: what the reader must know first, else empty."""
 
     title: str
     command: str
@@ -67,6 +68,7 @@ class ReportData:
     trust: Mapping[str, Any]
     splats: SplatArrays | None
     views: Sequence[View]
+    notice: str = ""
 
 
 def number(value: Any) -> float | None:

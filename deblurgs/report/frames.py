@@ -8,6 +8,8 @@ from deblurgs.report.data import Candidate, ReportFrame, number
 from deblurgs.report.markup import name, text
 from deblurgs.report.pictures import data_uri
 
+_BY_NETWORK = "restored by a neural network alone"
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -38,17 +40,25 @@ def before_after(frames: Sequence[ReportFrame], sizes: Sizes) -> str:
     """Sliders; without scripts the two pictures stand side by side."""
     parts = []
     for i, frame in enumerate(telling_frames(frames, sizes.sliders)):
-        before = data_uri(frame.observed, sizes.slider_px, sizes.quality)
         after = data_uri(frame.sharp, sizes.slider_px, sizes.quality)
+        label = name(frame.name)
+        if frame.observed is None and after is not None:
+            parts.append(
+                f'<figure class="compare"><img src="{after}" alt="{label}, by a neural network alone">'
+                f"<figcaption><strong>{label}</strong> <span class='quiet'>{_BY_NETWORK}</span></figcaption></figure>"
+            )
+        before = _photo(frame, sizes.slider_px, sizes.quality)
         if before is None or after is None:
             continue
-        label = name(frame.name)
         note = f"{frame.path_px:.0f} px of blur" if frame.path_px else ""
+        tag = "sharp"
+        if frame.by_network:
+            note, tag = _BY_NETWORK, "network"
         parts.append(
             f'<figure class="compare" style="--ratio:{frame.width}/{frame.height}"><div class="stage">'
             f'<img class="before" src="{before}" alt="{label}, observed" width="{frame.width}" height="{frame.height}">'
             f'<img class="after" src="{after}" alt="{label}, sharp" width="{frame.width}" height="{frame.height}">'
-            f'<span class="tag left">sharp</span><span class="tag right">observed</span>'
+            f'<span class="tag left">{tag}</span><span class="tag right">observed</span>'
             f'<input type="range" min="0" max="100" value="50" id="slider{i}" '
             f'aria-label="{label}: how much of the sharp picture is shown" hidden></div>'
             f"<figcaption><strong>{label}</strong> <span class='quiet'>{text(note)}</span></figcaption></figure>"
@@ -79,20 +89,23 @@ def contact_sheet(candidates: Sequence[Candidate], sizes: Sizes) -> str:
         state = (
             ""
             if c.kept and c.registered
-            else f'<span class="badge bad">{text(c.reason or "left out")}</span>'
+            else f'<span class="badge bad">{text(c.reason or ("no camera" if c.kept else "left out"))}</span>'
         )
         parts.append(
             f'<li class="{"kept" if c.kept and c.registered else "left-out"}">{picture}'
             f'<span class="file">{name(c.name)}</span><span class="scores">{"".join(scores)}</span>{state}</li>'
         )
-    return f'<ul class="sheet">{"".join(parts)}</ul>'
+    return f'<ul class="sheet">{"".join(parts)}</ul>' if parts else ""
 
 
 def evidence(frames: Sequence[ReportFrame], sizes: Sizes, reasons: dict[str, str]) -> str:
     """Per frame: the paths over the photo, where its pixels come from, and how far it can be trusted."""
     parts = []
     for frame in evenly_chosen(frames, sizes.evidence):
-        photo = data_uri(frame.observed, sizes.evidence_px, sizes.quality)
+        if frame.by_network:
+            parts.append(_network_evidence(frame, sizes, reasons))
+            continue
+        photo = _photo(frame, sizes.evidence_px, sizes.quality)
         if photo is None:
             continue
         label = name(frame.name)
@@ -109,6 +122,24 @@ def evidence(frames: Sequence[ReportFrame], sizes: Sizes, reasons: dict[str, str
             f"</figure></div>{_verdict(frame, reasons)}</article>"
         )
     return "".join(parts)
+
+
+def _network_evidence(frame: ReportFrame, sizes: Sizes, reasons: dict[str, str]) -> str:
+    """There is no path and no support: the photo, and what the network made of it."""
+    label, figures = name(frame.name), []
+    for path, caption in ((frame.observed, "As recorded"), (frame.sharp, "By a neural network alone")):
+        uri = None if path is None else data_uri(path, sizes.evidence_px, sizes.quality)
+        if uri is not None:
+            picture = f'<img src="{uri}" alt="{label}: {caption.lower()}" loading="lazy">'
+            figures.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
+    return (
+        f'<article class="frame"><h3>{label}</h3><div class="pair">{"".join(figures)}</div>'
+        f"{_verdict(frame, reasons)}</article>"
+    )
+
+
+def _photo(frame: ReportFrame, width: int, quality: int) -> str | None:
+    return None if frame.observed is None else data_uri(frame.observed, width, quality)
 
 
 def paths_svg(frame: ReportFrame) -> str:

@@ -38,6 +38,7 @@ def report_page(data: ReportData, *, max_bytes: int = MAX_BYTES) -> str:
 
 
 def _page(data: ReportData, sizes: Sizes) -> str:
+    by_network = bool(data.frames) and all(frame.by_network for frame in data.frames)
     reasons = {str(k): str(v) for k, v in (data.trust.get("reasons") or {}).items()}
     pairs = frames.before_after(data.frames, sizes)
     found = tables.registration(data.candidates, data) + tables.ladder(data.sfm)
@@ -46,6 +47,8 @@ def _page(data: ReportData, sizes: Sizes) -> str:
         ("scene", "The scene in 3-D", "Drag to turn, scroll to come nearer.", _viewer(data, sizes)),
         (
             "evidence", "Frame by frame",
+            "Every pixel of the restored frames comes from <span class='key network'>a neural network</span>."
+            if by_network else
             "Left: how points of the scene moved while the shutter was open. Right: where the sharp pixels come from - "
             "<span class='key own'>sharp in this frame</span> <span class='key recovered'>recovered from other frames"
             "</span> <span class='key guessed'>a guess of the model</span> "
@@ -63,6 +66,7 @@ def _page(data: ReportData, sizes: Sizes) -> str:
         ("reproduce", "Do it again", "", tables.reproduce(data)),
     ]  # fmt: skip
     sections = [s for s in sections if s[3]]
+    notice = f'<p class="notice" role="note">{text(data.notice)}</p>' if data.notice else ""
     links = "".join(f'<a href="#{key}">{title}</a>' for key, title, _, _ in sections)
     body = "".join(
         f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{title}</h2>'
@@ -76,7 +80,7 @@ def _page(data: ReportData, sizes: Sizes) -> str:
         '<meta name="color-scheme" content="light dark">'
         f"<title>{name(data.title)} - deblurgs report</title><style>{_resource('report.css')}</style></head><body>"
         f'<a class="skip" href="#compare">To the pictures</a><header><p class="brand">deblurgs report</p>'
-        f"<h1>{name(data.title)}</h1>{_summary(data)}</header>"
+        f"<h1>{name(data.title)}</h1>{_summary(data, by_network=by_network)}{notice}</header>"
         f'<nav aria-label="Parts of the report">{links}</nav><main>{body}</main>'
         f"<footer>Written by deblurgs {text((data.manifest.get('versions') or {}).get('deblurgs', ''))}. "
         "Everything on this page lies in this file.</footer>"
@@ -88,7 +92,7 @@ def _resource(file: str) -> str:
     return (files("deblurgs.report") / file).read_text(encoding="utf-8")
 
 
-def _summary(data: ReportData) -> str:
+def _summary(data: ReportData, *, by_network: bool) -> str:
     """The figures that decide whether to read on."""
     entries = [e for e in (data.manifest.get("stages") or {}).values() if isinstance(e, dict)]
     total = sum(number(e.get("seconds")) or 0.0 for e in entries)
@@ -102,6 +106,12 @@ def _summary(data: ReportData) -> str:
         (f"{0 if data.splats is None else len(data.splats):,}".replace(",", " "), "Gaussians"),
         (seconds(total), "in all"),
     ]
+    if by_network and data.splats is None:
+        figures = [
+            (f"{len(data.frames)}", "frames restored by a neural network alone"),
+            ("none", "scene and cameras"),
+            (seconds(total), "in all"),
+        ]
     items = "".join(f"<div><dt>{text(label)}</dt><dd>{text(value)}</dd></div>" for value, label in figures)
     return f'<dl class="figures">{items}</dl>'
 

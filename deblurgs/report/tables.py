@@ -31,6 +31,8 @@ def registration(candidates: Sequence[Candidate], data: ReportData) -> str:
                 text(c.reason) or "-",
             ]
         )
+    if not rows:
+        return ""
     return table(["frame", "camera", "path in exposure", "trust", "reason"], rows, caption="Registration")
 
 

@@ -42,7 +42,11 @@ def enlarge_frames(run: RunFolder, scale: int, log: Log, *, overwrite: bool = Fa
             upscale([run.sharp], folder, UpscaleSettings(scale=scale, do=("blur=0",)), log, overwrite=True)
 
     # A stage of its own per scale, so that the manifest tells who made the pixels; nothing depends on it.
-    settings = {"scale": scale, "pixels_made_by": made_by, "scene": _fingerprint(scene_path(run, log))}
+    sharp = sorted(run.sharp.glob("*.png"))
+    settings = {
+        "scale": scale, "pixels_made_by": made_by, "scene": _fingerprint([scene_path(run, log)]),
+        "sharp": _fingerprint(sharp),
+    }  # fmt: skip
     run.stage(
         f"enlarge_x{scale}", settings, work, outputs=[folder / f"{s}.png" for s in stems], overwrite=overwrite
     )
@@ -55,10 +59,16 @@ def enlarge_frames(run: RunFolder, scale: int, log: Log, *, overwrite: bool = Fa
     return folder
 
 
-def _fingerprint(path: Path) -> str:
+def _fingerprint(paths: list[Path]) -> str:
+    """Of names and content; not of times, which a copy of the run folder changes."""
     import hashlib
 
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(f"{path.name}\0{path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def _draw(run: RunFolder, folder: Path, scale: int, stems: list[str], log: Log) -> None:

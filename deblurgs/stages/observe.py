@@ -94,10 +94,10 @@ class RerunLog:
         import torch
 
         with torch.no_grad():
-            t = trainer.gaussians.tensors()
-            poses = trainer.trajectory(
-                torch.arange(trainer.trajectory.num_frames), torch.linspace(0.0, 1.0, 9)
-            )
+            # The training may happen on a GPU; rerun reads host memory.
+            t = {name: tensor.cpu() for name, tensor in trainer.gaussians.tensors().items()}
+            u = torch.linspace(0.0, 1.0, 9, device=trainer.device)
+            poses = trainer.trajectory(trainer.trajectory.frame_numbers, u).cpu()
         centres = -np.einsum("fuji,fuj->fui", poses[..., :3, :3].numpy(), poses[..., :3, 3].numpy())
         rgb = (0.5 + 0.28209479177387814 * t["sh0"][:, 0]).clamp(0.0, 1.0)
         self.recording.set_time("step", sequence=trainer.step)

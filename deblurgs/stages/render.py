@@ -47,7 +47,7 @@ def render(
         whole = False
         try:
             model, capture = load_model(run.sfm), load_capture(run.path)
-            _write_frames(run, scene, names, model, capture, finished, log, fallback=fallback)
+            _write_frames(run, scene, names, model, capture, finished, log, fallback=fallback, device=device)
             whole = True
         finally:
             finished.close(finished=whole)
@@ -77,20 +77,23 @@ def _write_frames(
     log: Log,
     *,
     fallback: bool,
+    device: DeviceName,
 ) -> None:
     from deblurgs.capture.image import read_rgb, write_png
     from deblurgs.export.contact_sheet import compare_sheet
     from deblurgs.render.render import reblurred_frame, restored_frame
     from deblurgs.train.data import as_tensor
 
-    for folder in (run.sharp, run.reblur):
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in folder.glob("*.png") if not finished.done else ():  # of an earlier run with other frames
-            old.unlink()
     (run.renders / "sharp.mp4").unlink(missing_ok=True)
+    (run.renders / "single.json").unlink(missing_ok=True)
     lost = [name for name, _ in model.failed if fallback]
     stems = unique_stems([*names, *lost])
     stems, lost_stems = stems[: len(names)], stems[len(names) :]
+    for folder in (run.sharp, run.reblur):
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.iterdir():  # of an earlier run with other frames, or of the network
+            if old.is_file() and (old.stem not in stems or old.suffix != ".png" or not finished.done):
+                old.unlink()
     views, lengths = scene.num_views(model.cameras), scene.path_lengths_px(model.cameras)
     with log.progress("render", len(names)) as ticker:
         for f, camera in enumerate(model.cameras):
@@ -109,7 +112,11 @@ def _write_frames(
             ticker.update(f + 1)
     rows = [(names[f], Path(model.image_paths[f]), run.sharp / f"{stems[f]}.png") for f in range(len(names))]
     compare_sheet(run.renders / "compare.jpg", rows)
-    by_network = restore_frames(run, lost, lost_stems, log, title="frames without a pose") if lost else []
+    by_network = (
+        restore_frames(run, lost, lost_stems, log, title="frames without a pose", device=device)
+        if lost
+        else []
+    )
     for name, reason in model.failed:
         how = "is restored by the network alone" if name in by_network else "has no sharp frame"
         log.warn(f"{name} {how}: {reason}")

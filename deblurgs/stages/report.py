@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deblurgs.errors import SfmError, UsageError
 from deblurgs.files import read_json, read_json_lines, write_bytes_atomic
 from deblurgs.log import Log
-from deblurgs.run import RunFolder
+from deblurgs.run import RunFolder, StageStatus
 from deblurgs.stages.render import unique_stems
+from deblurgs.stages.single import SINGLE_JSON
 from deblurgs.stages.splats import FinishedScene, load_finished
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from deblurgs.export.trajectories import FrameTrajectory
     from deblurgs.report.data import Candidate, ReportFrame
     from deblurgs.scene.camera import Camera
+    from deblurgs.sfm.model import SparseModel
 
 REPORT_FILE = "report.html"
 PATHS_PER_FRAME = 40
@@ -33,31 +36,76 @@ def report(run: RunFolder, log: Log) -> Path:
     from deblurgs.report.data import ReportData
     from deblurgs.report.page import report_page
 
-    finished = load_finished(run, log) if _has_scene(run) else None
-    trust = _object(run.trust_json)
-    capture = load_capture(run.path)
+    singly = _restored_singly(run)
+    # With too few frames nothing was stored: a list of frames that lies there is of an earlier source.
+    stored = not singly or (run.status("capture") == StageStatus.DONE and run.frames_json.is_file())
+    capture = load_capture(run.path) if stored else None
+    finished, model = _scene(run, log), _cameras(run)
+    trust = {} if singly else _object(run.trust_json)
+    if singly:
+        frames = _single_frames(run, capture, singly["frames"])
+    else:
+        stems = _stems(run, model, trust)
+        scene_frames = [] if finished is None else _frames(run, finished, trust, stems)
+        frames = [*scene_frames, *_network_frames(run, capture, trust, stems)]
+    current = run.status("train") != StageStatus.OUTDATED and run.metrics_jsonl.is_file()
     data = ReportData(
         title=run.path.resolve().name,
-        command=_command(run.manifest),
-        frames=[*([] if finished is None else _frames(run, finished, trust)), *_network_frames(run, capture, trust)],
-        candidates=_candidates(run, capture, finished),
-        metrics=read_json_lines(run.metrics_jsonl) if run.metrics_jsonl.is_file() else [],
-        sfm=_object(run.sfm / "sfm.json"),
+        command=_command(run.manifest, singly=bool(singly)),
+        frames=frames,
+        candidates=[] if capture is None else _candidates(run, capture, model),
+        metrics=read_json_lines(run.metrics_jsonl) if current else [],
+        # Written last: of an estimation that failed there is none, so it would be an earlier one's.
+        sfm=_object(run.sfm / "sfm.json") if run.status("sfm") in (None, StageStatus.DONE) else {},
         manifest=run.manifest,
         config=_object(run.config_json),
         trust=trust,
         splats=None if finished is None else finished.splats(),
         views=[] if finished is None else finished.views(),
+        notice=_notice(singly),
     )  # fmt: skip
     target = run.path / REPORT_FILE
     write_bytes_atomic(target, report_page(data).encode("utf-8", "replace"))
     return target
 
 
-def _has_scene(run: RunFolder) -> bool:
-    from deblurgs.stages.train import PARTIAL_FILE, SCENE_FILE
+def _scene(run: RunFolder, log: Log) -> FinishedScene | None:
+    """None where no training was finished or left a scene behind when it was interrupted."""
+    try:
+        return load_finished(run, log)
+    except (UsageError, SfmError) as error:
+        if run.status("train") == StageStatus.DONE:
+            log.warn(f"the report has no scene: {error}")
+        return None
 
-    return any((run.checkpoint / file).is_file() for file in (SCENE_FILE, PARTIAL_FILE))
+
+def _cameras(run: RunFolder) -> "SparseModel | None":
+    from deblurgs.sfm.model import load_model
+
+    if run.status("sfm") != StageStatus.DONE:
+        return None
+    try:
+        return load_model(run.sfm)
+    except SfmError:
+        return None
+
+
+def _restored_singly(run: RunFolder) -> dict[str, Any]:
+    """single.json while renders/sharp holds the frames that it speaks of, else empty."""
+    if run.status("single") != StageStatus.DONE or run.status("render") == StageStatus.DONE:
+        return {}
+    noted = _object(run.path / SINGLE_JSON)
+    return noted if isinstance(noted.get("frames"), list) else {}
+
+
+def _notice(singly: Mapping[str, Any]) -> str:
+    if not singly:
+        return ""
+    reason = str(singly.get("reason") or "No cameras were found.")
+    return (
+        f"{reason} So there is no scene: a neural network restored each frame alone. Every pixel of the sharp frames "
+        "is the network's work, and detail in them may be invented."
+    )
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -69,31 +117,42 @@ def _object(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _command(manifest: Mapping[str, Any]) -> str:
-    """The command that trained the scene, or else brought the frames; the latest one may be `deblurgs report`."""
+def _command(manifest: Mapping[str, Any], *, singly: bool) -> str:
+    """The command that made the frames, trained the scene or brought the photos; the latest may be `report`."""
     entries = manifest.get("stages") or {}
-    for stage in ("train", "sfm", "capture"):
+    for stage in (*(["single"] if singly else []), "train", "sfm", "capture"):
         words = (entries.get(stage) or {}).get("command")
         if isinstance(words, list) and words:
             return shlex.join(["deblurgs", *(str(word) for word in words[1:])])
     return "not recorded: this run was made by an older version"
 
 
-def _frames(run: RunFolder, finished: FinishedScene, trust: Mapping[str, Any]) -> "list[ReportFrame]":
+def _stems(run: RunFolder, model: "SparseModel | None", trust: Mapping[str, Any]) -> dict[str, str]:
+    """File stems of the sharp frames by frame name, as `render` chose them: among all frames that it wrote."""
+    if model is None:
+        names = _network_names(trust)
+    else:
+        rendered = (run.manifest["stages"].get("render") or {}).get("config") or {}
+        lost = [] if rendered.get("fallback") == "none" else [name for name, _ in model.failed]
+        names = [*model.names, *lost]
+    return dict(zip(names, unique_stems(names), strict=True))
+
+
+def _frames(
+    run: RunFolder, finished: FinishedScene, trust: Mapping[str, Any], stems: Mapping[str, str]
+) -> "list[ReportFrame]":
     from deblurgs.errors import CaptureError
     from deblurgs.export.trajectories import read_trajectories
     from deblurgs.report.data import ReportFrame
 
-    listed = trust.get("frames")
-    verdicts = {
-        str(e.get("name")): e for e in (listed if isinstance(listed, list) else []) if isinstance(e, dict)
-    }
+    verdicts = _by_name(trust.get("frames"))
     try:
         trajectories = {t.name: t for t in read_trajectories(run.trajectories_json)}
     except CaptureError:
         trajectories = {}
     model, frames = finished.model, []
-    for f, (name, stem) in enumerate(zip(finished.names, unique_stems(finished.names), strict=True)):
+    for f, name in enumerate(finished.names):
+        stem = stems.get(name, name.rsplit(".", 1)[0])
         camera, support = model.cameras[f], run.support / f"{stem}.png"
         known = trajectories.get(name)
         points = model.points[model.observations[f]]
@@ -107,19 +166,45 @@ def _frames(run: RunFolder, finished: FinishedScene, trust: Mapping[str, Any]) -
     return frames
 
 
-def _network_frames(run: RunFolder, capture: "Capture", trust: Mapping[str, Any]) -> "list[ReportFrame]":
+def _network_names(trust: Mapping[str, Any]) -> list[str]:
+    listed = trust.get("made_by_network")
+    return [str(name) for name in listed] if isinstance(listed, list) else []
+
+
+def _network_frames(
+    run: RunFolder, capture: "Capture | None", trust: Mapping[str, Any], stems: Mapping[str, str]
+) -> "list[ReportFrame]":
     """Frames that a network restored without the scene, where trust.json names such."""
     from deblurgs.report.data import ReportFrame
 
-    listed = trust.get("made_by_network")
-    wanted = {str(name) for name in listed} if isinstance(listed, list) else set()
-    frames = [frame for frame in capture.frames if frame.name in wanted]
-    stems = unique_stems([frame.name for frame in frames])
+    wanted = set(_network_names(trust))
     return [
         ReportFrame(frame.name, frame.path, sharp, None, frame.width, frame.height, [], by_network=True)
-        for frame, stem in zip(frames, stems, strict=True)
-        if (sharp := run.sharp / f"{stem}.png").is_file()
+        for frame in (() if capture is None else capture.frames)
+        if frame.name in wanted
+        and (sharp := run.sharp / f"{stems.get(frame.name, frame.name.rsplit('.', 1)[0])}.png").is_file()
     ]
+
+
+def _single_frames(run: RunFolder, capture: "Capture | None", names: "list[Any]") -> "list[ReportFrame]":
+    """The frames of single.json: frames of the capture, or files in renders/sharp where nothing was stored."""
+    from deblurgs.capture.image import read_pixels
+    from deblurgs.errors import CaptureError
+    from deblurgs.report.data import ReportFrame
+
+    stored = {} if capture is None else {frame.name: frame for frame in capture.frames}
+    stems = dict(zip(stored, unique_stems(list(stored)), strict=True))
+    frames = []
+    for name in map(str, names):
+        known = stored.get(name)
+        sharp = run.sharp / (Path(name).name if known is None else f"{stems[name]}.png")
+        try:
+            height, width = read_pixels(sharp).shape[:2]
+        except CaptureError:
+            continue
+        observed = None if known is None else known.path
+        frames.append(ReportFrame(name, observed, sharp, None, width, height, [], by_network=True))
+    return frames
 
 
 def point_paths(
@@ -149,21 +234,29 @@ def point_paths(
     return [track for track in tracks if np.isfinite(track).all()]
 
 
-def _candidates(run: RunFolder, capture: "Capture", finished: FinishedScene | None) -> "list[Candidate]":
-    """All photos that triage looked at, or at least the frames; with why some are left out."""
+def _by_name(listed: object) -> dict[str, dict[str, Any]]:
+    """Entries of a JSON list by their name; those without one are left out."""
+    entries = listed if isinstance(listed, list) else []
+    return {
+        entry["name"]: entry
+        for entry in entries
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str)
+    }
+
+
+def _candidates(run: RunFolder, capture: "Capture", model: "SparseModel | None") -> "list[Candidate]":
+    """All photos that were looked at and have a name (of a video: those chosen); with why some are left out."""
     from deblurgs.capture.dataset import TRIAGE_FILE
     from deblurgs.report.data import Candidate, number
 
     frames = {frame.name: frame for frame in capture.frames}
     dropped = dict(capture.dropped)
-    failed = {} if finished is None else dict(finished.model.failed)
-    registered = set() if finished is None else set(finished.names)
-    listed = _object(run.path / TRIAGE_FILE).get("candidates")
-    scores = {
-        str(e.get("name")): e for e in (listed if isinstance(listed, list) else []) if isinstance(e, dict)
-    }
+    failed = {} if model is None else dict(model.failed)
+    registered = set() if model is None else set(model.names)
+    triage = _object(run.path / TRIAGE_FILE)
+    verdicts = _by_name(triage.get("frames"))
     by_source = {source: name for name, source in capture.source_names.items()}
-    names = {by_source.get(key, key): entry for key, entry in scores.items()}
+    names = {by_source.get(key, key): entry for key, entry in _by_name(triage.get("candidates")).items()}
     for name in (*frames, *dropped):
         names.setdefault(name, {})
     return [
@@ -175,7 +268,7 @@ def _candidates(run: RunFolder, capture: "Capture", finished: FinishedScene | No
             sharpness=number(entry.get("sharpness"))
             if "sharpness" in entry
             else (frames[name].sharpness if name in frames else None),
-            blur_probability=number(entry.get("blur_probability")),
+            blur_probability=number(verdicts.get(name, {}).get("probability")),
             reason=failed.get(name)
             or dropped.get(name)
             or ("" if name in frames else str(entry.get("reason") or "not chosen")),

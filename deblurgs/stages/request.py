@@ -3,12 +3,15 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from deblurgs.config import PresetName, TrainConfig, from_dict, preset, to_dict
 from deblurgs.errors import UsageError
 from deblurgs.files import plain_json, read_json, write_json_atomic
+from deblurgs.raster.devices import DeviceName
 from deblurgs.run import RunFolder
 from deblurgs.stages.process import ProcessConfig
+from deblurgs.stages.single import FallbackName
 from deblurgs.stages.train import CHECKPOINT_EVERY_S, refuse_other_settings
 
 
@@ -20,6 +23,8 @@ class Request:
     process: ProcessConfig
     train: TrainConfig | None
     checkpoint_every: float
+    fallback: FallbackName
+    device: DeviceName
 
 
 def save_request(
@@ -30,6 +35,8 @@ def save_request(
     preset_name: PresetName | None = None,
     train: TrainConfig | None = None,
     checkpoint_every: float = CHECKPOINT_EVERY_S,
+    fallback: FallbackName | None = None,
+    device: DeviceName | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write config.json: the source, the preset and only what differs from the defaults; what is not given stays.
@@ -54,6 +61,10 @@ def save_request(
             "train": to_dict(train, preset(preset_name)),
             "checkpoint_every": checkpoint_every,
         }
+    if fallback is not None:
+        data["fallback"] = fallback
+    if device is not None:
+        data["device"] = device
     write_json_atomic(run.config_json, plain_json(data))
 
 
@@ -69,8 +80,19 @@ def read_request(run: RunFolder) -> Request:
         )
         train = from_dict(preset(data["preset"]), data.get("train", {})) if "preset" in data else None
         every = float(data.get("checkpoint_every", CHECKPOINT_EVERY_S))
+        fallback, device = data.get("fallback", "single"), data.get("device", "auto")
+        if fallback not in get_args(FallbackName) or device not in get_args(DeviceName):
+            raise ValueError(f"fallback {fallback!r}, device {device!r}")
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise UsageError(
             f"{path} does not tell how the run was begun ({error}). Repeat the command it was begun with."
         ) from error
-    return Request(None if source is None else Path(str(source)), process, train, every)
+    return Request(None if source is None else Path(str(source)), process, train, every, fallback, device)
+
+
+def asked_fallback(run: RunFolder) -> FallbackName:
+    """What the run was begun with; the default where its folder does not say."""
+    try:
+        return read_request(run).fallback
+    except UsageError:
+        return "single"

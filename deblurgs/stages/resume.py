@@ -3,10 +3,10 @@
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
 from deblurgs.run import RunFolder, StageStatus
-from deblurgs.stages.process import process
 from deblurgs.stages.render import render
 from deblurgs.stages.report import report
 from deblurgs.stages.request import read_request
+from deblurgs.stages.single import process_or_restore
 from deblurgs.stages.train import train
 
 
@@ -24,10 +24,14 @@ def resume(run: RunFolder, log: Log) -> None:
                 f"{run.path}: frames or cameras are not finished, and the source {where}. Repeat  deblurgs run SOURCE "
                 f"--output {run.path}  with it."
             )
-        process(run, source, request.process, log)
+        if not process_or_restore(
+            run, source, request.process, log, fallback=request.fallback, device=request.device
+        ):
+            report(run, log)
+            return
     if request.train is None:
         log.info("frames and cameras are finished; no training was asked for")
         return
-    train(run, request.train, log, checkpoint_every=request.checkpoint_every)
-    render(run, log)
+    train(run, request.train, log, checkpoint_every=request.checkpoint_every, device=request.device)
+    render(run, log, device=request.device, fallback=request.fallback == "single")
     report(run, log)

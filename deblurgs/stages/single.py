@@ -2,18 +2,49 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from deblurgs.errors import DeblurgsError, TooFewFramesError
+from deblurgs.errors import DeblurgsError, SfmError, TooFewFramesError
 from deblurgs.log import Log
+from deblurgs.raster.devices import DeviceName
 from deblurgs.run import RunFolder
 from deblurgs.stages.deblur import DeblurConfig, deblur, restorer
+from deblurgs.stages.process import ProcessConfig, process, source_identity
 
 SINGLE_JSON = "renders/single.json"
+FallbackName = Literal["single", "none"]
+
+
+def process_or_restore(
+    run: RunFolder,
+    source: Path,
+    config: ProcessConfig,
+    log: Log,
+    *,
+    fallback: FallbackName,
+    device: DeviceName,
+    overwrite: bool = False,
+) -> bool:
+    """Frames and cameras; where there can be none, the frames restored singly (`single`) or the error (`none`).
+
+    Returns whether there are cameras.
+    """
+    try:
+        process(run, source, config, log, overwrite=overwrite)
+        return True
+    except (SfmError, TooFewFramesError) as error:
+        if fallback == "none":
+            raise
+        restore_singly(
+            run, source, error, log, max_pixels=config.max_pixels, device=device, overwrite=overwrite
+        )
+        return False
 
 
 def restore_singly(
-    run: RunFolder, source: Path, reason: DeblurgsError, log: Log, *, max_pixels: int, overwrite: bool = False
-) -> None:
+    run: RunFolder, source: Path, reason: DeblurgsError, log: Log, *, max_pixels: int, device: DeviceName = "auto",
+    overwrite: bool = False,
+) -> None:  # fmt: skip
     """No cameras were found or there are too few frames (`reason`): fill renders/sharp with the network's work.
 
     Writes renders/sharp and renders/single.json, as the stage `single` of the manifest. Raises `reason` again when no
@@ -30,24 +61,26 @@ def restore_singly(
     )
 
     def work() -> None:
-        names = _from_source(run, source, max_pixels, log) if too_few else _from_capture(run, log)
+        names = (
+            _from_source(run, source, max_pixels, device, log) if too_few else _from_capture(run, device, log)
+        )
         _note(run, names, str(reason))
 
-    run.stage(
-        "single", {"reason": str(reason)}, work, outputs=[run.sharp, run.path / SINGLE_JSON], overwrite=overwrite
-    )  # fmt: skip
+    settings = {"reason": str(reason), "max_pixels": max_pixels, **source_identity(source)}
+    run.stage("single", settings, work, outputs=[run.sharp, run.path / SINGLE_JSON], overwrite=overwrite)
 
 
 def restore_frames(
-    run: RunFolder, names: Sequence[str], stems: Sequence[str], log: Log, *, title: str
-) -> list[str]:
+    run: RunFolder, names: Sequence[str], stems: Sequence[str], log: Log, *, title: str,
+    device: DeviceName = "auto",
+) -> list[str]:  # fmt: skip
     """Stored frames -> renders/sharp/<stem>.png by the network; returns the names that could be read."""
     from deblurgs.capture.dataset import load_capture
     from deblurgs.capture.image import read_pixels, to_8_bit, write_png
     from deblurgs.errors import CaptureError
 
     paths = {frame.name: frame.path for frame in load_capture(run.path).frames}
-    restore = restorer(DeblurConfig(), log)
+    restore = restorer(DeblurConfig(device=device), log)
     run.sharp.mkdir(parents=True, exist_ok=True)
     done: list[str] = []
     with log.progress(title, len(names)) as bar:
@@ -61,13 +94,16 @@ def restore_frames(
     return done
 
 
-def _from_source(run: RunFolder, source: Path, max_pixels: int, log: Log) -> list[str]:
+def _from_source(run: RunFolder, source: Path, max_pixels: int, device: DeviceName, log: Log) -> list[str]:
     return [
-        p.name for p in deblur([source], run.sharp, DeblurConfig(max_pixels=max_pixels), log, overwrite=True)
+        p.name
+        for p in deblur(
+            [source], run.sharp, DeblurConfig(max_pixels=max_pixels, device=device), log, overwrite=True
+        )
     ]
 
 
-def _from_capture(run: RunFolder, log: Log) -> list[str]:
+def _from_capture(run: RunFolder, device: DeviceName, log: Log) -> list[str]:
     from deblurgs.capture.dataset import load_capture
     from deblurgs.stages.render import unique_stems, write_sharp_video
 
@@ -77,7 +113,7 @@ def _from_capture(run: RunFolder, log: Log) -> list[str]:
             old.unlink()
     names = [frame.name for frame in capture.frames]
     stems = unique_stems(names)
-    done = restore_frames(run, names, stems, log, title="single frames")
+    done = restore_frames(run, names, stems, log, title="single frames", device=device)
     if capture.kind == "video" and len(done) == len(names):
         write_sharp_video(run, stems, [f.time_s for f in capture.frames], capture.fps or 30.0, log)
     return done

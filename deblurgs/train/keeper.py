@@ -107,6 +107,8 @@ class Checkpoints:
         A damaged one is named in a warning and the one before it is taken. Raises UsageError when a readable one
         belongs to other settings or other frames, with the differences.
         """
+        # The training begins here; these checkpoints may have been set up long before it, ahead of another training.
+        self.started = self.last_end = time.monotonic()
         for path in self.found():
             try:
                 tensors, header = read_checkpoint(path)

@@ -263,8 +263,8 @@ class Trainer:
                     if math.isfinite(value):
                         losses.append(value)
                         self.sampler.saw(seen, value)
-                    else:
-                        self._strike(snapshot)
+                    elif self._strike(snapshot):
+                        break  # what follows in this batch was computed from the state that was left
             self.step += 1
             if self.observe:
                 self.observe(self)
@@ -436,11 +436,14 @@ class Trainer:
                 for name, parameter in module.named_parameters():
                     parameter.copy_(values[name])
 
-    def _strike(self, snapshot: Snapshot) -> None:
-        """Skip a step with a non-finite loss; after three, go back to the last snapshot with halved learning rates."""
+    def _strike(self, snapshot: Snapshot) -> bool:
+        """Skip a step with a non-finite loss; after three, go back to the last snapshot with halved learning rates.
+
+        Returns whether it went back.
+        """
         self.strikes += 1
         if self.strikes < MAX_STRIKES:
-            return
+            return False
         self.strikes = 0
         self.restores += 1
         if self.restores >= MAX_STRIKES:
@@ -464,6 +467,7 @@ class Trainer:
         self.density = make_density(
             self.config.density, self.gaussians, self.optimizer, self.config.total_steps, self.device_rng
         )
+        return True
 
 
 def make_trajectory(data: TrainingSet, config: TrainConfig, rng: torch.Generator) -> AnyTrajectory:

@@ -19,6 +19,9 @@ _IMAGE_BYTES = 2 * 12
 # While one frame is read or rendered at full size: photo, sharp, re-blur, depth, a dozen images of three floats while
 # its detail is carried back, and the paths of 15 views on a grid of every second pixel.
 _FULL_SIZE_BYTES = 240
+# Per further pixel that is drawn for one of the photo's with `train_scale`: image, alpha and depth, twice, since the
+# drawing before may still wait to be averaged.
+_DRAWN_BYTES = 2 * 20
 # Copies of each parameter: value, gradient, two Adam moments, the snapshot and its successor, the best state so far,
 # activated values and their gradients.
 _PARAMETER_COPIES = 9
@@ -60,7 +63,7 @@ class MemoryEstimate:
             self.images: "--train.max-side or --max-frames",
             self.gaussians: "--train.density.max-gaussians or --train.sh-degree",
             self.render: "--train.density.max-gaussians or --train.trajectory.max-views",
-            self.full_size: "the size of the input images",
+            self.full_size: "the size of the input images or --train.train-scale",
         }
         return flags[max(self.images, self.gaussians, self.render, self.full_size)]
 
@@ -91,7 +94,8 @@ def estimate_memory(
             + n * _TILES * _SLOT_BYTES
             + largest * _STEP_PIXEL_BYTES
         ),
-        full_size=_FULL_SIZE_BYTES * max(full) + n * (_RECORD_BYTES + _TILES * _ENTRY_BYTES),
+        full_size=(_FULL_SIZE_BYTES + _DRAWN_BYTES * (config.train_scale**2 - 1)) * max(full)
+        + n * (_RECORD_BYTES + _TILES * _ENTRY_BYTES),
     )
 
 

@@ -44,6 +44,8 @@ def state_of(trainer: "Trainer") -> tuple[dict[str, Tensor], dict[str, Any]]:
     score = t.best.score
     data = {
         "step": t.step,
+        "device": t.device.type,
+        "relieved": t.relieved,
         "strikes": t.strikes,
         "restores": t.restores,
         "lr_factor": t.lr_factor,
@@ -96,11 +98,13 @@ def restore(trainer: "Trainer", tensors: dict[str, Tensor], data: dict[str, Any]
     t.lr_factor = float(data["lr_factor"])
     t.held_out_psnr = None if data["held_out_psnr"] is None else float(data["held_out_psnr"])
     t.views, t.losses = [int(v) for v in data["views"]], [float(x) for x in data["losses"]]
-    t.most_views = int(data["most_views"])
+    t.most_views, t.relieved = int(data["most_views"]), bool(data["relieved"])
     if len(t.views) not in (0, t.data.num_frames) or not 0 <= t.step <= t.config.total_steps:
         raise ValueError(f"step {t.step} with views of {len(t.views)} frames")
     t.rng.set_state(tensors["rng"])
-    t.device_rng.set_state(tensors["device_rng"])
+    # A training that goes on elsewhere keeps the fresh generator: states of different devices do not fit each other.
+    if data["device"] == t.device.type:
+        t.device_rng.set_state(tensors["device_rng"])
 
 
 def _frame_adams(trainer: "Trainer") -> list[tuple[str, FrameAdam]]:

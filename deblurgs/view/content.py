@@ -34,3 +34,8 @@ class Content:
     gaussians: Gaussians
     antialiased: bool
     frames: Frames | None = None
+
+    @property
+    def supersample(self) -> int:
+        """How many pixels lie side by side in one of the picture when the scene is drawn as it was trained."""
+        return 1 if self.frames is None else self.frames.scene.config.train_scale

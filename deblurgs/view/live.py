@@ -104,7 +104,7 @@ class LiveView:
         self._button.disabled = True
 
     def _place(self, trainer: Trainer) -> None:
-        poses = trainer.trajectory.camera_from_world_sfm.double().numpy()
+        poses = trainer.trajectory.camera_from_world_sfm.detach().cpu().double().numpy()
         self.viewer.start_at(view_of(poses[0], trainer.training_cameras[0]), poses, 1.0)
 
     def _send(self) -> None:

@@ -13,6 +13,7 @@ from deblurgs.raster.api import rasterize
 from deblurgs.render.render import frame_depth, reblurred_frame, sharp_frame
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.train.data import scaled
+from deblurgs.train.model import gathered, supersampled
 from deblurgs.view.compose import MAX_SIDE_PX, Pixels, as_pixels, depth_picture, wiped
 from deblurgs.view.content import Content, Frames
 from deblurgs.view.pose import View
@@ -46,16 +47,21 @@ class Painter:
 
     def true_render(self, view: View, overlay: Overlay = "none", max_side: int = MAX_SIDE_PX) -> TrueRender:
         """With all colour and antialiasing that a splat in the browser does not have."""
-        camera = view.camera(max_side)
+        camera, factor = view.camera(max_side), self.content.supersample
         with self._lock, torch.no_grad():
             g = self._tinted_gaussians() if overlay == "trust" else self.content.gaussians
             rendered = rasterize(
                 g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN,
-                torch.from_numpy(view.camera_from_world()).float(), camera, antialiased=self.content.antialiased,
+                torch.from_numpy(view.camera_from_world()).float(), supersampled(camera, factor),
+                antialiased=self.content.antialiased,
             )  # fmt: skip
-        opaque = rendered.alpha > 0.05
-        depth = torch.where(opaque, rendered.depth / rendered.alpha.clamp_min(0.05), torch.inf).numpy()
-        image = depth_picture(depth) if overlay == "depth" else as_pixels(rendered.image.numpy())
+        seen, far = (gathered(x[..., None], factor)[..., 0] for x in (rendered.alpha, rendered.depth))
+        depth = torch.where(seen > 0.05, far / seen.clamp_min(0.05), torch.inf).numpy()
+        image = (
+            depth_picture(depth)
+            if overlay == "depth"
+            else as_pixels(gathered(rendered.image, factor).numpy())
+        )
         return TrueRender(image, depth)
 
     def frame_picture(self, kind: FrameKind, frame: int, u: float = 0.5, wipe: float = 0.5) -> Pixels:

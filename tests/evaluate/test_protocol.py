@@ -1,4 +1,5 @@
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from deblurgs.evaluate.protocol import EvaluationScene, Reference, evaluate, met
 from deblurgs.evaluate.refine import RefineSettings, refine_pose, sharp_image
 from deblurgs.log import Log
 from deblurgs.math.lie import se3_exp, so3_exp
+from deblurgs.render.render import sharp_view
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.photometry import Photometry
@@ -115,6 +117,27 @@ def test_pose_refinement_finds_a_pose_from_pixels() -> None:
     )  # fmt: skip
     assert (found - truth).abs().max() < 2e-3
     assert (torch.eye(4) - truth).abs().max() > 1.5e-2
+
+
+def test_a_scene_trained_with_finer_pixels_is_measured_as_it_is_handed_out(monkeypatch) -> None:
+    sfm, config = poses(2), TrainConfig(train_scale=2)
+    trained = TrainedScene(
+        gaussians(), Trajectory(sfm, "static", 1), Photometry(2), [CAMERA] * 2, torch.ones(2), config, 0.0
+    )
+    image = sharp_view(trained, sfm[0], CAMERA)
+    coarse = sharp_image(trained.gaussians, sfm[0], CAMERA, antialiased=False)
+    assert float((image - coarse).abs().max()) > 0.01, "else this test tests nothing"
+    monkeypatch.setattr(protocol, "train", lambda *_, **__: trained)
+    refined = partial(refine_pose, settings=RefineSettings(scales=(1.0,), steps=(2,), lr=1e-7, lr_end=1e-7))
+    monkeypatch.setattr(protocol, "refine_pose", refined)
+    evaluation = EvaluationScene(
+        "fine", "given", training(["a.png", "b.png"], [torch.rand(32, 48, 3)] * 2),
+        [Reference("held.png", image, CAMERA, sfm[0])],
+    )  # fmt: skip
+    (row,) = evaluate(evaluation, config, ("plain",), (0,), Log(quiet=True))
+    assert min(row.columns[c]["psnr"] for c in ("raw", "aligned", "refined")) > 60.0
+    probe = protocol.held_out_probe(evaluation, config)
+    assert probe is not None and probe(trained.gaussians, trained.trajectory) > 60.0
 
 
 def test_the_oracle_sees_the_twins_and_nobody_else_does() -> None:

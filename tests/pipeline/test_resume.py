@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import imageio.v3 as iio
 import numpy as np
@@ -18,10 +20,19 @@ import torch
 from safetensors.torch import load_file
 
 from deblurgs.cli import main
+from deblurgs.config import TrainConfig
 from deblurgs.demo import demo_source
-from deblurgs.errors import EXIT_INTERRUPTED
+from deblurgs.errors import EXIT_INTERRUPTED, ResourceError
 from deblurgs.files import read_json_lines
-from deblurgs.sfm.model import load_model, save_model
+from deblurgs.log import Log
+from deblurgs.run import RunFolder
+from deblurgs.scene.camera import Camera
+from deblurgs.sfm.extend import Found, extend
+from deblurgs.sfm.model import SparseModel, load_model, save_model
+from deblurgs.stages.observe import Observers
+from deblurgs.stages.second_training import SecondTraining
+from deblurgs.stages.train import Circumstances
+from deblurgs.train.keeper import Checkpoints
 
 SETTINGS = ["--train.scales", "0.25", "--train.steps", "300", "--train.density.max-gaussians", "1500"]
 
@@ -147,6 +158,118 @@ def test_resume_without_what_it_needs_says_so(straight: Path, tmp_path, capfd) -
         assert main(["resume", str(out)]) == 2
         assert "how the run was begun" in " ".join(capfd.readouterr().err.split())
     assert main(["resume", str(tmp_path / "nothing")]) == 2
+
+
+@dataclasses.dataclass
+class Search:
+    """A run folder whose model lacks one of three frames, and the second training that looks for it."""
+
+    run: RunFolder
+    before: SparseModel
+
+    def begin(self) -> SecondTraining:
+        """As every training begins."""
+        return SecondTraining(self.run, TrainConfig(), self.around)
+
+    @property
+    def around(self) -> Circumstances:
+        log = Log(quiet=True)
+        return Circumstances(log, 45.0, torch.device("cpu"), Observers(log))
+
+    def find(self) -> SparseModel:
+        """What the search does when it finds the frame."""
+        camera, path = self.before.cameras[0], self.before.image_paths[0]
+        return extend(self.run.sfm, Found(["a", "b", "c"], {"c": (camera, path, np.eye(4))}))
+
+    def unchanged(self) -> bool:
+        """Whether model and report are those of before the search."""
+        now, report = load_model(self.run.sfm), json.loads((self.run.sfm / "sfm.json").read_text())
+        return now.names == ["a", "b"] and now.failed == [("c", "lost")] and report == {"registered": 2}
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Search:
+    run = RunFolder(tmp_path / "run")
+    for folder in (run.sfm, run.checkpoint):
+        folder.mkdir(parents=True)
+    model = SparseModel(
+        names=["a", "b"], cameras=[Camera(8, 6, 8.0, 8.0, 4.0, 3.0)] * 2, image_paths=[run.frames / "a.png"] * 2,
+        camera_from_world=np.stack([np.eye(4)] * 2), points=np.array([[0.0, 0.0, 1.0]]),
+        colors=np.zeros((1, 3), np.uint8), errors=np.zeros(1), observations=[np.zeros(1, np.int64)] * 2,
+        failed=[("c", "lost")],
+    )  # fmt: skip
+    save_model(model, run.sfm)
+    (run.sfm / "sfm.json").write_text('{"registered": 2}')
+    (run.checkpoint / "interrupted.safetensors").write_bytes(b"of two frames")
+    return Search(run, model)
+
+
+@pytest.mark.parametrize("how", ["killed", "full disk"])
+def test_a_search_that_is_cut_off_leaves_the_model_that_the_checkpoints_fit(
+    search: Search, monkeypatch, how: str
+) -> None:
+    class Killed(BaseException):
+        """What no handler may hold back."""
+
+    def cut_off(*_: object) -> None:
+        search.find()
+        raise Killed if how == "killed" else ResourceError("the disk is full")
+
+    monkeypatch.setattr("deblurgs.stages.second_training.find_lost_frames", cut_off)
+    scene, data = (cast(Any, SimpleNamespace(scene_from_sfm=None, names=["a", "b"])) for _ in range(2))
+    try:
+        kept = search.begin().train_if_frames_are_found(search.before, scene, data, lambda: False)
+        assert how == "full disk" and kept == (scene, data)
+    except Killed:
+        assert load_model(search.run.sfm).names == ["a", "b", "c"] and not search.begin().begun
+    assert search.unchanged()
+    assert not list(search.run.checkpoint.iterdir())
+
+
+def test_an_sfm_that_was_repeated_since_stays(search: Search, monkeypatch) -> None:
+    second = search.begin()
+    second._keep("before", search.before)
+    other = dataclasses.replace(search.before, points=np.array([[0.0, 0.0, 2.0]]), failed=[])
+    save_model(other, search.run.sfm)
+    assert not search.begin().begun
+    assert load_model(search.run.sfm).points[0, 2] == 2.0 and not second.folder.exists()
+
+
+def test_a_second_training_that_fails_or_is_interrupted_leaves_model_and_report(
+    search: Search, monkeypatch
+) -> None:
+    seen: list[list[str]] = []
+
+    def failed(*_: object, **__: object) -> None:
+        seen.append(load_model(search.run.sfm).names)
+        assert not (search.run.checkpoint / "interrupted.safetensors").exists()
+        assert json.loads((search.run.sfm / "sfm.json").read_text())["registered"] == 3
+        raise ResourceError("no memory")
+
+    module = "deblurgs.stages.second_training"
+    monkeypatch.setattr(f"{module}.find_lost_frames", lambda *_: search.find())
+    monkeypatch.setattr(f"{module}.training_set", failed)
+    monkeypatch.setattr("deblurgs.capture.dataset.load_capture", lambda _: None)
+    monkeypatch.setattr("deblurgs.train.checkpoint.save_scene", lambda path, *_: path.write_bytes(b"scene"))
+    scene, data = (cast(Any, SimpleNamespace(scene_from_sfm=None, names=["a", "b"])) for _ in range(2))
+    second = search.begin()
+    assert second.train_if_frames_are_found(search.before, scene, data, lambda: False) == (scene, data)
+    assert second.begun and search.unchanged()
+    # Gone on with after it was shown in between.
+    (search.run.checkpoint / "interrupted.safetensors").write_bytes(b"of two frames")
+    again = search.begin()
+    assert again.begun and search.unchanged()
+    again._train(load_model(again.folder / "before"), load_model(again.folder / "after"), scene, data, lambda: False)
+    assert search.unchanged() and seen == [["a", "b", "c"]] * 2
+
+
+def test_checkpoints_count_the_time_of_their_own_training(tmp_path: Path) -> None:
+    """Those of a second training are set up before the first one begins."""
+    keeper = Checkpoints(tmp_path, Log(quiet=True))
+    keeper.started -= 1000.0
+    keeper.last_end -= 1000.0
+    assert keeper.resume(cast(Any, None)) is None
+    assert time.monotonic() - keeper.started < 100.0 and time.monotonic() - keeper.last_end < 100.0
 
 
 @pytest.mark.slow

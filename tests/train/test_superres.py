@@ -1,5 +1,10 @@
 """Detail finer than a photo's pixel, from the sub-pixel shifts between photos."""
 
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
 import torch
 
 from deblurgs.config import DensityConfig, TrainConfig, TrajectoryConfig
@@ -8,11 +13,14 @@ from deblurgs.math.color import downscale_linear, srgb_from_linear
 from deblurgs.math.lie import se3_exp
 from deblurgs.raster.api import rasterize
 from deblurgs.render.render import enlarged_frame, enlarged_smoothly, sharp_frame
+from deblurgs.run import RunFolder
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.transform import Similarity
+from deblurgs.stages.enlarge import enlarge_frames
 from deblurgs.train.data import TrainingSet
 from deblurgs.train.loop import train
+from deblurgs.train.memory import estimate_memory
 
 FINE = Camera(80, 64, 90.0, 90.0, 40.0, 32.0)
 COARSE = FINE.resized(40, 32)
@@ -62,3 +70,37 @@ def test_training_at_scale_2_finds_more_than_bicubic() -> None:
         ours.append(float((drawn - fine[f]).square().mean()))
         plain.append(float((enlarged_smoothly(data.images[f], 2) - fine[f]).square().mean()))
     assert sum(ours) < 0.8 * sum(plain)  # 1 dB
+
+
+def test_finer_pixels_are_counted_in_the_memory_of_a_frame() -> None:
+    plain, fine = (estimate_memory([FINE], TrainConfig(train_scale=s)).full_size for s in (1, 4))
+    assert fine - plain >= 15 * 20 * FINE.width * FINE.height  # image, alpha and depth of 16 pixels instead of one
+
+
+def test_frames_that_were_rendered_again_are_enlarged_again(tmp_path: Path, monkeypatch) -> None:
+    """Another picture of the same scene counts; a copy with other times does not."""
+    calls: list[int] = []
+
+    def upscaled(sources: list[Path], folder: Path, *rest: object, **more: object) -> None:
+        calls.append(1)
+        for path in sources[0].glob("*.png"):
+            shutil.copy(path, folder)
+
+    scene = SimpleNamespace(config=TrainConfig())
+    monkeypatch.setattr("deblurgs.train.checkpoint.load_scene", lambda *_: (scene, ["a.jpg", "b.jpg"], None))
+    monkeypatch.setattr("deblurgs.stages.upscale.upscale", upscaled)
+    with RunFolder(tmp_path / "run") as run:
+        for folder in (run.checkpoint, run.sharp):
+            folder.mkdir(parents=True)
+        run.stage("train", {}, lambda: (run.checkpoint / "scene.safetensors").write_bytes(b"scene"))
+        run.trust_json.write_text("{}")
+        for name in "ab":
+            (run.sharp / f"{name}.png").write_bytes(name.encode())
+        for _ in range(2):
+            enlarge_frames(run, 2, Log(quiet=True))
+        os.utime(run.sharp / "a.png", (1, 1))
+        enlarge_frames(run, 2, Log(quiet=True))
+        assert len(calls) == 1
+        (run.sharp / "a.png").write_bytes(b"c")
+        enlarge_frames(run, 2, Log(quiet=True))
+        assert len(calls) == 2 and (run.renders / "sharp_x2" / "a.png").read_bytes() == b"c"

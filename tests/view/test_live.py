@@ -5,6 +5,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import torch
 from view_scene import content
 
 from deblurgs.config import TrainConfig
@@ -28,7 +29,7 @@ def fake_trainer() -> SimpleNamespace:
     s = frames.scene
     return SimpleNamespace(
         step=1, gaussians=s.gaussians, trajectory=s.trajectory, config=TrainConfig(),
-        training_cameras=s.training_cameras,
+        training_cameras=s.training_cameras, device=torch.device("cpu"),
     )  # fmt: skip
 
 
@@ -119,3 +120,35 @@ def test_monitors_write_files_that_others_read(tmp_path) -> None:
     found.Reload()
     assert [(e.step, e.value) for e in found.Scalars("train/loss")] == [(200, 0.25)]
     assert (tmp_path / "training.rrd").stat().st_size > 1000
+
+
+def test_rerun_asks_for_the_paths_where_the_training_happens(tmp_path) -> None:
+    """`meta` stands for a GPU: a trajectory there takes no frame numbers and instants from host memory."""
+    pytest.importorskip("rerun", reason="extra `log` is not installed")
+    from deblurgs.run import RunFolder
+
+    away, asked = torch.device("meta"), []
+
+    class Trajectory:
+        frame_numbers = torch.arange(4, device=away)
+
+        def __call__(self, frames: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+            asked.append((frames.device, u.device))
+            return torch.eye(4).expand(len(frames), len(u), 4, 4)
+
+    trainer = fake_trainer()
+    trainer.step, trainer.device, trainer.trajectory = 200, away, Trajectory()
+    observe.RerunLog(RunFolder(tmp_path)).after_step(trainer)  # pyright: ignore[reportArgumentType]
+    assert asked == [(away, away)]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_training_on_a_gpu_can_be_watched(viewer: Viewer, tmp_path) -> None:
+    from deblurgs.run import RunFolder
+
+    trainer = fake_trainer()
+    trainer.step, trainer.device = 200, torch.device("cuda")
+    trainer.gaussians, trainer.trajectory = trainer.gaussians.to("cuda"), trainer.trajectory.to("cuda")
+    LiveView(viewer, Log(quiet=True)).after_step(trainer)
+    if pytest.importorskip("rerun", reason="extra `log` is not installed"):
+        observe.RerunLog(RunFolder(tmp_path)).after_step(trainer)  # pyright: ignore[reportArgumentType]

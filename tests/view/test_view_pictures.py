@@ -1,5 +1,6 @@
 """Poses, pictures and paths of the viewer, without a browser."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 import torch
 from view_scene import NUM_FRAMES, content
 
-from deblurgs.view.compose import depth_picture, letterboxed, wiped
+from deblurgs.config import TrainConfig
+from deblurgs.render.render import sharp_view
+from deblurgs.view.compose import as_pixels, depth_picture, letterboxed, wiped
 from deblurgs.view.frames import exposure_pose
 from deblurgs.view.path import path_through, path_video
 from deblurgs.view.pictures import FRAME_KINDS, Painter
@@ -29,6 +32,20 @@ def test_a_frame_seen_through_its_view_is_the_frame() -> None:
     sharp = painter.frame_picture("sharp", 1).astype(int)
     assert np.abs(true - sharp).max() <= 1
     assert true.std() > 20
+
+
+def test_a_scene_trained_with_finer_pixels_is_drawn_with_them() -> None:
+    plain = content()
+    assert plain.frames is not None
+    scene = dataclasses.replace(plain.frames.scene, config=TrainConfig(train_scale=2))
+    fine = dataclasses.replace(plain, frames=dataclasses.replace(plain.frames, scene=scene))
+    camera, pose = plain.frames.cameras[1], exposure_pose(plain.frames, 1, 0.5)
+    drawn = Painter(fine).true_render(view_of(pose, camera), max_side=96)
+    handed_out = sharp_view(scene, torch.from_numpy(pose).float(), camera)
+    assert np.array_equal(drawn.image, as_pixels(handed_out.numpy()))
+    assert drawn.depth.shape == (64, 96)
+    once = Painter(plain).true_render(view_of(pose, camera), max_side=96)
+    assert not np.array_equal(drawn.image, once.image)
 
 
 def test_every_kind_of_picture_of_every_frame() -> None:

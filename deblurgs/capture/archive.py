@@ -15,6 +15,7 @@ MAX_RATIO = 100
 MAX_MEMBERS = 100_000
 _DAMAGE = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError,
+    IndexError,  # a member without a name
 )  # fmt: skip
 _SMALL = 2**20
 """Below this size a member may be packed as tightly as it likes."""
@@ -70,7 +71,13 @@ def _check(path: Path, members: list[zipfile.ZipInfo]) -> None:
         )
     for member in members:
         pure = PurePosixPath(member.filename.replace("\\", "/"))
-        if pure.is_absolute() or ".." in pure.parts or ":" in pure.parts[0] or "\0" in member.filename:
+        if (
+            not pure.parts
+            or pure.is_absolute()
+            or ".." in pure.parts
+            or ":" in pure.parts[0]
+            or "\0" in member.filename
+        ):
             raise CaptureError(f"the archive {path} holds {member.filename[:100]!r}, which leaves its folder")
         if stat.S_ISLNK(member.external_attr >> 16):
             raise CaptureError(

@@ -43,7 +43,9 @@ def _page(data: ReportData, sizes: Sizes) -> str:
     pairs = frames.before_after(data.frames, sizes)
     found = tables.registration(data.candidates, data) + tables.ladder(data.sfm)
     sections = [
-        ("compare", "Before and after", "Drag the bar, or use the arrow keys.", pairs),
+        ("compare", "Before and after", "Drag the bar, or use the arrow keys.", pairs)
+        if any(frame.observed is not None for frame in data.frames) else
+        ("compare", "Restored frames", "The photos themselves are not in the run folder.", pairs),
         ("scene", "The scene in 3-D", "Drag to turn, scroll to come nearer.", _viewer(data, sizes)),
         (
             "evidence", "Frame by frame",
@@ -102,8 +104,8 @@ def _summary(data: ReportData, *, by_network: bool) -> str:
         (f"{sum(c.registered for c in kept)} of {len(kept)}", "frames with a camera"),
         ("-" if trust is None else f"{100 * trust:.0f} %", "mean trust of the sharp pixels"),
         ("-" if reliable is None else f"{reliable:.0f} of {len(data.frames)}", "sharp frames reliable"),
-        (f"{max((f.path_px for f in data.frames), default=0.0):.0f} px", "longest blur"),
-        (f"{0 if data.splats is None else len(data.splats):,}".replace(",", " "), "Gaussians"),
+        (f"{max(f.path_px for f in data.frames):.0f} px" if data.frames else "-", "longest blur"),
+        ("-" if data.splats is None else f"{len(data.splats):,}".replace(",", " "), "Gaussians"),
         (seconds(total), "in all"),
     ]
     if by_network and data.splats is None:

@@ -59,7 +59,8 @@ def report(run: RunFolder, log: Log) -> Path:
         sfm=_object(run.sfm / "sfm.json") if run.status("sfm") in (None, StageStatus.DONE) else {},
         manifest=run.manifest,
         config=_object(run.config_json),
-        trust=trust,
+        # Without a scene its frames are not shown, and the judgement on them is an earlier one.
+        trust={} if finished is None else trust,
         splats=None if finished is None else finished.splats(),
         views=[] if finished is None else finished.views(),
         notice=_notice(singly),
@@ -101,9 +102,9 @@ def _restored_singly(run: RunFolder) -> dict[str, Any]:
 def _notice(singly: Mapping[str, Any]) -> str:
     if not singly:
         return ""
-    reason = str(singly.get("reason") or "No cameras were found.")
+    reason = str(singly.get("reason") or "No cameras were found").rstrip(". ")
     return (
-        f"{reason} So there is no scene: a neural network restored each frame alone. Every pixel of the sharp frames "
+        f"{reason}. So there is no scene: a neural network restored each frame alone. Every pixel of the sharp frames "
         "is the network's work, and detail in them may be invented."
     )
 

@@ -78,6 +78,8 @@ def read_request(run: RunFolder) -> Request:
         process = dataclasses.replace(
             from_dict(ProcessConfig(), asked), max_frames=None if most is None else int(most)
         )
+        if data.get("preset", "default") not in get_args(PresetName):
+            raise ValueError(f"preset {data['preset']!r}")
         train = from_dict(preset(data["preset"]), data.get("train", {})) if "preset" in data else None
         every = float(data.get("checkpoint_every", CHECKPOINT_EVERY_S))
         fallback, device = data.get("fallback", "single"), data.get("device", "auto")

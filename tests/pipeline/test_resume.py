@@ -195,7 +195,7 @@ def search(tmp_path: Path) -> Search:
     model = SparseModel(
         names=["a", "b"], cameras=[Camera(8, 6, 8.0, 8.0, 4.0, 3.0)] * 2, image_paths=[run.frames / "a.png"] * 2,
         camera_from_world=np.stack([np.eye(4)] * 2), points=np.array([[0.0, 0.0, 1.0]]),
-        colors=np.zeros((1, 3), np.uint8), errors=np.zeros(1), observations=[np.zeros(1, np.int64)] * 2,
+        colors=np.zeros((1, 3), np.uint8), errors=np.zeros(1, np.float32), observations=[np.zeros(1, np.int64)] * 2,
         failed=[("c", "lost")],
     )  # fmt: skip
     save_model(model, run.sfm)
@@ -259,7 +259,9 @@ def test_a_second_training_that_fails_or_is_interrupted_leaves_model_and_report(
     (search.run.checkpoint / "interrupted.safetensors").write_bytes(b"of two frames")
     again = search.begin()
     assert again.begun and search.unchanged()
-    again._train(load_model(again.folder / "before"), load_model(again.folder / "after"), scene, data, lambda: False)
+    again._train(
+        load_model(again.folder / "before"), load_model(again.folder / "after"), scene, data, lambda: False
+    )
     assert search.unchanged() and seen == [["a", "b", "c"]] * 2
 
 

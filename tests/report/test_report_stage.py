@@ -99,12 +99,14 @@ def test_an_unfinished_run_has_a_report_without_a_scene(tmp_path: Path, status: 
         ),
         tmp_path / "sfm",
     )  # fmt: skip
-    # A scene of an earlier training lies there.
+    # A scene of an earlier training lies there, and what was thought of its frames.
+    write_json_atomic(tmp_path / "trust.json", {"trust": 0.87, "num_reliable": 2})
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "scene.safetensors").write_bytes(b"of an earlier training")
     with opened(tmp_path, capture="done", sfm="done", train=status) as run:
         html = page(run)
     assert "<iframe" not in html and "1 of 2" in html and "too few matches" in html
+    assert "87 %" not in html and "2 of 0" not in html
 
 
 def test_frames_restored_singly_are_shown_as_the_networks(tmp_path: Path) -> None:
@@ -135,7 +137,7 @@ def test_too_few_photos_have_a_report_from_the_pictures_alone(tmp_path: Path) ->
     with opened(tmp_path, capture="failed", single="done") as run:
         html = page(run)
     assert "p0.png" in html and "gone.png" not in html and "network alone" in html
-    assert 'id="sheet"' not in html
+    assert 'id="sheet"' not in html and "Before and after" not in html
     # Frames of an earlier source say nothing about these.
     stored(tmp_path, ["p0.png", "earlier.jpg"])
     with opened(tmp_path, capture="failed", single="done") as run:

@@ -1,6 +1,7 @@
 """`deblurgs deblur` on the photos that people really have; the numbers are the cases of the reliability list."""
 
 import io
+import sys
 import zlib
 from pathlib import Path
 
@@ -90,7 +91,8 @@ def test_20_21_other_modes_become_rgb_and_lost_transparency_is_said(tmp_path: Pa
         run(tmp_path / "nothing.png")
 
 
-def test_22_heic_without_its_package_names_the_package(tmp_path: Path, run) -> None:
+def test_22_heic_without_its_package_names_the_package(tmp_path: Path, run, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + b"\0" * 50)
     with pytest.raises(CaptureError, match="pillow-heif"):
         run(tmp_path / "a.heic")

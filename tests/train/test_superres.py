@@ -74,7 +74,8 @@ def test_training_at_scale_2_finds_more_than_bicubic() -> None:
 
 def test_finer_pixels_are_counted_in_the_memory_of_a_frame() -> None:
     plain, fine = (estimate_memory([FINE], TrainConfig(train_scale=s)).full_size for s in (1, 4))
-    assert fine - plain >= 15 * 20 * FINE.width * FINE.height  # image, alpha and depth of 16 pixels instead of one
+    # Image, alpha and depth of 16 pixels instead of one.
+    assert fine - plain >= 15 * 20 * FINE.width * FINE.height
 
 
 def test_frames_that_were_rendered_again_are_enlarged_again(tmp_path: Path, monkeypatch) -> None:

@@ -142,6 +142,7 @@ def test_rerun_asks_for_the_paths_where_the_training_happens(tmp_path) -> None:
     assert asked == [(away, away)]
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_a_training_on_a_gpu_can_be_watched(viewer: Viewer, tmp_path) -> None:
     from deblurgs.run import RunFolder
@@ -149,6 +150,6 @@ def test_a_training_on_a_gpu_can_be_watched(viewer: Viewer, tmp_path) -> None:
     trainer = fake_trainer()
     trainer.step, trainer.device = 200, torch.device("cuda")
     trainer.gaussians, trainer.trajectory = trainer.gaussians.to("cuda"), trainer.trajectory.to("cuda")
-    LiveView(viewer, Log(quiet=True)).after_step(trainer)
-    if pytest.importorskip("rerun", reason="extra `log` is not installed"):
-        observe.RerunLog(RunFolder(tmp_path)).after_step(trainer)  # pyright: ignore[reportArgumentType]
+    LiveView(viewer, Log(quiet=True)).after_step(trainer)  # pyright: ignore[reportArgumentType]
+    pytest.importorskip("rerun", reason="extra `log` is not installed")
+    observe.RerunLog(RunFolder(tmp_path)).after_step(trainer)  # pyright: ignore[reportArgumentType]

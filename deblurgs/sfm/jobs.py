@@ -174,7 +174,7 @@ def register_to_renders(request: Request, say: Say) -> dict[str, Any]:
         renders.Render(
             file,
             np.load(r["depth"], allow_pickle=False),
-            Camera(*r["camera"]),
+            Camera(*r["pinhole"]),
             np.array(r["camera_from_world"]),
         )
         for file, r in zip(_frames(request["renders"]), request["renders"], strict=True)

@@ -184,7 +184,7 @@ def register_missing(
     listing = [
         {
             **entry, "depth": str(r.depth.resolve()), "camera_from_world": r.camera_from_world.tolist(),
-            "camera": [r.camera.width, r.camera.height, r.camera.fx, r.camera.fy, r.camera.cx, r.camera.cy],
+            "pinhole": [r.camera.width, r.camera.height, r.camera.fx, r.camera.fy, r.camera.cx, r.camera.cy],
         }
         for entry, r in zip(_listing(pictures, prefix="r"), renders, strict=True)
     ]  # fmt: skip

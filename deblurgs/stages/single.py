@@ -7,7 +7,7 @@ from typing import Literal
 from deblurgs.errors import DeblurgsError, SfmError, TooFewFramesError
 from deblurgs.log import Log
 from deblurgs.raster.devices import DeviceName
-from deblurgs.run import RunFolder
+from deblurgs.run import RunFolder, StageStatus
 from deblurgs.stages.deblur import DeblurConfig, deblur, restorer
 from deblurgs.stages.process import ProcessConfig, process, source_identity
 
@@ -52,8 +52,9 @@ def restore_singly(
     """
     from deblurgs.capture.detect import VIDEO_SUFFIXES
 
-    too_few = isinstance(reason, TooFewFramesError)
-    if too_few and source.suffix.lower() in VIDEO_SUFFIXES:
+    # Too few frames, or all of them alike: the capture kept none.
+    unstored = isinstance(reason, TooFewFramesError) or run.status("capture") != StageStatus.DONE
+    if unstored and source.suffix.lower() in VIDEO_SUFFIXES:
         raise reason
     log.warn(
         f"{reason} Without a scene each frame is restored alone by a neural network: detail may be invented, and "
@@ -62,7 +63,9 @@ def restore_singly(
 
     def work() -> None:
         names = (
-            _from_source(run, source, max_pixels, device, log) if too_few else _from_capture(run, device, log)
+            _from_source(run, source, max_pixels, device, log)
+            if unstored
+            else _from_capture(run, device, log)
         )
         _note(run, names, str(reason))
 

@@ -1,6 +1,7 @@
 """The steps of tools/gpu_check: each in a process of its own with a time of its own; one that fails stops no other."""
 
 import argparse
+import atexit
 import contextlib
 import json
 import os
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -109,7 +111,8 @@ def plan(
         Step("compile", 90, own("build_cubins.py", "--check", "--architectures", "80", "90", "120")),
         Step("contract", 150, [*tests, "-k", "cuda and not emulated or gsplat", "tests/contract"]),
         Step("tests", 60, [*tests, "-m", "gpu", "tests/raster", "tests/train"]),
-        Step("memcheck", 60, ["compute-sanitizer", "--error-exitcode", "9", *small], no_sanitizer),
+        Step("memcheck", 60, ["env", "PYTORCH_NO_CUDA_MEMORY_CACHING=1", "compute-sanitizer", "--error-exitcode",
+             "9", *small], no_sanitizer),
         Step("racecheck", 60, ["compute-sanitizer", "--tool", "racecheck", "--error-exitcode", "9", *small],
              no_sanitizer),
         Step("bench", 170, own("bench_gpu.py", "--seconds", "120", "--json", str(out / "bench.json")), None,
@@ -171,9 +174,8 @@ def carry(folder: Path) -> int:
     ).returncode
 
 
-def unpack(wheels: Path, out: Path) -> Path:
+def unpack(wheels: Path, target: Path) -> Path:
     """Install the wheels into a folder of their own: the machine's Python stays as it is."""
-    target = out / "packages"
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(target),
          *map(str, sorted(wheels.glob("*.whl")))],
@@ -209,7 +211,9 @@ def main() -> int:
     env = dict(os.environ)
     path = [str(ROOT), str(ROOT / "tools")]
     if arguments.wheels:
-        path.append(str(unpack(arguments.wheels.resolve(), out)))
+        folder = tempfile.mkdtemp(prefix="gpu_check-")  # not among the results: it is large
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        path.append(str(unpack(arguments.wheels.resolve(), Path(folder))))
     env["PYTHONPATH"] = os.pathsep.join([*path, env.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     outcomes: list[Outcome] = []
     for step in plan(out, arguments.scene, arguments.photos):

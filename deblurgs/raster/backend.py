@@ -136,7 +136,7 @@ def _cuda(index: int) -> tuple[Backend | None, str]:
         return None, reason
     from deblurgs.raster.cuda import CudaBackend
 
-    return CudaBackend(launcher), ""
+    return CudaBackend(launcher, one_order=os.environ.get("DEBLURGS_ONE_ORDER") == "1"), ""
 
 
 @cache
@@ -146,6 +146,14 @@ def _gsplat() -> tuple[Backend | None, str]:
     backend = GsplatBackend()
     reason = backend.available()
     return (backend, "") if reason is None else (None, reason)
+
+
+def finish(means: "Tensor") -> None:
+    """Wait for what a GPU has not reported yet: raises or warns about the last exposures of tensors like `means`."""
+    if means.device.type == "cuda":
+        reported = getattr(choose("auto", means), "finish", None)
+        if reported is not None:
+            reported()
 
 
 def check_inputs(

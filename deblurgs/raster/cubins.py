@@ -5,6 +5,7 @@ A root folder holds `cuda/deblurgs.cu` with what it includes, `include/deblurgs/
 a folder, and so is `_native/gpu` in an installed package.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,6 +22,8 @@ ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 """Prebuilt: Turing, both Amperes, Ada, Hopper, data-centre and consumer Blackwell. Code for x.y runs on x.z, z >= y."""
 _EMBEDDED = frozenset({72, 87, 88, 101, 110})
 """Jetson and Drive: desktop code does not run there, whatever the number says."""
+PREBUILT = "prebuilt for"
+"""How the origin of code of the package begins."""
 _OLDEST = 70  # the kernels rely on warps whose lanes are scheduled independently
 
 
@@ -75,8 +78,10 @@ def sources() -> Sources | None:
     return next((s for s in map(Sources, roots) if s.unit.is_file()), None)
 
 
-def find(capability: tuple[int, int], torch_cuda: str | None) -> Kernels:
+def find(capability: tuple[int, int], torch_cuda: str | None, *, refused: str = "") -> Kernels:
     """Code for a device of this compute capability. torch_cuda: the CUDA version torch was built for, e.g. "12.8".
+
+    refused: why the driver did not take the prebuilt code, which is then passed over.
 
     Raises DeviceError that says what stands in each way.
     """
@@ -89,8 +94,10 @@ def find(capability: tuple[int, int], torch_cuda: str | None) -> Kernels:
     if files is None:
         raise DeviceError("the GPU kernels are missing from this installation: reinstall deblurgs")
     prebuilt, why_not = prebuilt_for(files, architecture)
+    if prebuilt is not None and refused:
+        prebuilt, why_not = None, f"the code {PREBUILT} {prebuilt.stem} does not load: {refused}"
     if prebuilt is not None:
-        return Kernels(prebuilt.read_bytes(), f"prebuilt for {prebuilt.stem}")
+        return Kernels(prebuilt.read_bytes(), f"{PREBUILT} {prebuilt.stem}")
     compiler, reason = nvrtc.load(_major(torch_cuda))
     if compiler is None:
         raise DeviceError(f"{why_not}, and they cannot be compiled here: {reason}")
@@ -124,18 +131,41 @@ def compiled(files: Sources, compiler: nvrtc.Compiler, architecture: int, why: s
     version = ".".join(map(str, compiler.version))
     path = cache_folder() / f"{files.digest()[:32]}-sm_{architecture}-nvrtc-{version}.cubin"
     words = f"compiled by NVRTC {version} for sm_{architecture}"
-    try:
-        return Kernels(path.read_bytes(), f"{words} at an earlier use ({why})")
-    except OSError:
-        pass
+    kept_before = _from_cache(path)
+    if kept_before is not None:
+        return Kernels(kept_before, f"{words} at an earlier use ({why})")
     cubin = compiler.compile(files.unit, files.folders, architecture).cubin
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes_atomic(path, cubin)
+        write_bytes_atomic(_checksum(path), hashlib.sha256(cubin).hexdigest().encode())
         kept = f"kept in {path.parent}"
     except (OSError, DeblurgsError) as error:
         kept = f"not kept: {error}"  # the next process compiles again, which takes seconds
     return Kernels(cubin, f"{words} now, {kept} ({why})")
+
+
+def _checksum(path: Path) -> Path:
+    """The file beside a kept cubin that holds its SHA-256."""
+    return path.with_suffix(".sha256")
+
+
+def _from_cache(path: Path) -> bytes | None:
+    """A kept cubin, or None when there is none; one that is damaged is deleted."""
+    try:
+        cubin = path.read_bytes()
+    except OSError:
+        return None
+    try:
+        whole = _checksum(path).read_bytes() == hashlib.sha256(cubin).hexdigest().encode()
+    except OSError:
+        whole = False
+    if whole:
+        return cubin
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+        _checksum(path).unlink(missing_ok=True)
+    return None
 
 
 def cache_folder() -> Path:

@@ -84,9 +84,12 @@ class CudaBackend:
                 f"viewmats: {viewmats.shape[0]} views of {camera.width}x{camera.height} are too many"
             )
         flags = (_LINEAR_MEAN if linear_mean else 0) | (_ANTIALIASED if antialiased else 0)
+        # Asked here because ctx.needs_input_grad is true for parameters under torch.no_grad() too.
+        inputs = (means, quats, scales, opacities, sh0, shN, viewmats, background, weights)
+        keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs)
         image, alpha, depth = _Exposure.apply(
             means, quats, scales, opacities, sh0, shN, viewmats, background, weights,
-            (self._launcher, self._budget, self._one_order), camera, degree, flags, statistics,
+            (self._launcher, self._budget, self._one_order), camera, degree, flags, statistics, keep,
         )  # fmt: skip  # type: ignore[misc]
         return Rendered(image, alpha, depth)
 
@@ -109,6 +112,7 @@ class _Exposure(torch.autograd.Function):
         degree: int,
         flags: int,
         statistics: ScreenStatistics | None,
+        keep: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         launcher, budget, one_order = machine
         capturing = launcher.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
@@ -121,7 +125,6 @@ class _Exposure(torch.autograd.Function):
         }
         tensors["weights"] = weights.detach().contiguous()
         exposure = cuda_plan.Exposure(tensors, camera, degree, flags, one_order)
-        keep = any(ctx.needs_input_grad)
         visible = None
         if statistics is not None:
             visible = torch.zeros(means.shape[0], dtype=torch.uint8, device=means.device)
@@ -143,7 +146,7 @@ class _Exposure(torch.autograd.Function):
     def backward(ctx: Any, *output_gradients: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         image_gradient = output_gradients[0]
         if image_gradient is None:
-            return (None,) * 14
+            return (None,) * 15
         if ctx.exposure is None:
             raise RuntimeError("the backward of an exposure can run only once: render it again")
         _ = ctx.saved_tensors  # Raises when an input was modified in place since the forward pass.
@@ -159,4 +162,4 @@ class _Exposure(torch.autograd.Function):
         )
         if statistics is not None:
             statistics.gradient_px = out.pop("gradient_px")
-        return (*(out.get(name) for name in _NAMES), *(None,) * 6)
+        return (*(out.get(name) for name in _NAMES), *(None,) * 7)

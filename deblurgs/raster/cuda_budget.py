@@ -56,6 +56,11 @@ class EntryBudget:
         seen = self._seen.get(shape)
         return seen is not None and seen.measured >= _MEASURED and num_gaussians <= 1.25 * seen.num_gaussians
 
+    def has_seen(self, shape: Shape) -> bool:
+        """Whether an exposure of this shape was ever measured."""
+        seen = self._seen.get(shape)
+        return seen is not None and seen.measured > 0
+
     def measured(self, shape: Shape, num_gaussians: int, total: int, most_in_view: int) -> None:
         seen = self._seen.setdefault(shape, _Seen())
         seen.measured += 1
@@ -74,7 +79,7 @@ class EntryBudget:
             report = torch.empty(STATUS_WORDS, dtype=torch.int64, pin_memory=True)
             report.copy_(status, non_blocking=True)
             arrived = torch.cuda.Event()
-            arrived.record()
+            arrived.record(torch.cuda.current_stream(status.device))
             self._reports.append((seen, report, arrived))
         else:
             self._reports.append((seen, status.clone(), None))

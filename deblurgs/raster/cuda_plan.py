@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deblurgs.errors import ResourceError
+from deblurgs.errors import DeviceError, ResourceError
 from deblurgs.raster.api import FRUSTUM_MARGIN
 from deblurgs.raster.cuda_budget import STATUS_WORDS, EntryBudget, Shape
 from deblurgs.raster.cuda_sort import sort_pairs
@@ -189,6 +189,10 @@ def _room(budget: EntryBudget, e: Exposure, *, exact: bool, capturing: bool) -> 
     this one have been measured."""
     if e.num_gaussians == 0:
         return 0, 0
+    if capturing and not budget.has_seen(e.shape()):
+        raise DeviceError(
+            "a CUDA graph is captured of an exposure whose size was never rendered: render it once before"
+        )
     if capturing or (not exact and budget.knows(e.shape(), e.num_gaussians)):
         total, most = budget.room(e.shape())
         return min(total, _MAX_ENTRIES), min(most, _MAX_ENTRIES)

@@ -83,7 +83,14 @@ def launcher_for(index: int) -> "tuple[Launcher | None, str]":
         return None, reason
     try:
         torch.cuda.init()
-        kernels = cubins.find(torch.cuda.get_device_capability(index), torch.version.cuda)
-        return driver.DriverLauncher(loaded, torch.device("cuda", index), kernels.cubin), kernels.origin
-    except DeviceError as error:
+        capability, device = torch.cuda.get_device_capability(index), torch.device("cuda", index)
+        kernels = cubins.find(capability, torch.version.cuda)
+        try:
+            return driver.DriverLauncher(loaded, device, kernels.cubin), kernels.origin
+        except DeviceError as error:
+            if not kernels.origin.startswith(cubins.PREBUILT):
+                raise
+            kernels = cubins.find(capability, torch.version.cuda, refused=str(error))
+        return driver.DriverLauncher(loaded, device, kernels.cubin), kernels.origin
+    except (DeviceError, RuntimeError, OSError) as error:  # "auto" goes on without a GPU whatever fails
         return None, str(error)

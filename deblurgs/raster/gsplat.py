@@ -67,6 +67,8 @@ class GsplatBackend:
         if library is None:
             raise RuntimeError(reason)
         num_views = viewmats.shape[0]
+        # The last row is not part of a pose: no gradient reaches it.
+        viewmats = torch.cat([viewmats[:, :3], viewmats[:, 3:].detach()], dim=1)
         intrinsics = means.new_tensor([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
         pictures, alphas, seen = library.rasterization(
             means, quats, scales, opacities.clamp(max=OPACITY_MAX), torch.cat([sh0, shN], dim=1), viewmats,

@@ -13,6 +13,7 @@ from torch import Tensor
 from deblurgs.config import TrainConfig
 from deblurgs.errors import DivergedError
 from deblurgs.log import Log
+from deblurgs.raster import backend
 from deblurgs.raster.api import ScreenStatistics
 from deblurgs.scene.alignment import align_views
 from deblurgs.scene.camera import Camera
@@ -224,6 +225,7 @@ class Trainer:
                 cameras = [scaled(c, factor) for c in self.training_cameras]
                 level = pyramid_level(full.images, cameras, full.masks)
                 self._train_level(level, end, stage, start, ticker.update)
+        backend.finish(self.gaussians.means)
         host = torch.device("cpu")
         return TrainedScene(
             self.gaussians.to(host), self.trajectory.to(host), self.photometry.to(host), self.training_cameras,

@@ -50,6 +50,8 @@ def contract(request: pytest.FixtureRequest) -> Iterator[Contract]:
         try:
             backend = choose(name, torch.zeros(1, 3, device="cuda"))  # type: ignore[arg-type]
         except (DeblurgsError, ValueError) as error:
+            if name == "cuda":
+                pytest.fail(f"there is a GPU, and our kernels cannot be used on it: {error}")
             pytest.skip(str(error))
         if name == "gsplat":
             # It clamps alpha per pixel and culls by a radius, and adds gradients up in any order.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deblurgs.raster import native
 from deblurgs.raster.cuda_loss import cuda_loss
+from deblurgs.raster.devices import launcher_for
 from deblurgs.train.losses import photometric_loss
 
 Loss = Callable[..., Tensor]
@@ -32,9 +33,14 @@ def loss(request: pytest.FixtureRequest) -> Iterator[Loss]:
         if not torch.cuda.is_available():
             pytest.skip("this machine has no CUDA device")
 
+        found, reason = launcher_for(torch.cuda.current_device())
+        if found is None:
+            pytest.fail(f"there is a GPU, and our kernels cannot be used on it: {reason}")
+        ours = found
+
         def on_device(prediction: Tensor, observed: Tensor, mask: Tensor | None = None, **options) -> Tensor:
             there = None if mask is None else mask.cuda()
-            return photometric_loss(prediction.cuda(), observed.cuda(), mask=there, **options).cpu()
+            return cuda_loss(ours, prediction.cuda(), observed.cuda(), mask=there, **options).cpu()
 
         yield on_device
 

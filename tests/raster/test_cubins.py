@@ -74,12 +74,21 @@ def test_nvrtc_compiles_once_and_the_cache_serves_afterwards(
     first = cubins.find((8, 6), CUDA_12)
     assert first.cubin.startswith(b"\x7fELF") and b"twice" in first.cubin
     assert "now, kept in" in first.origin and "no kernels were prebuilt" in first.origin
-    kept = list(cubins.cache_folder().iterdir())
+    kept = list(cubins.cache_folder().glob("*.cubin"))
     assert len(kept) == 1 and "sm_86" in kept[0].name and files.digest()[:32] in kept[0].name
     monkeypatch.setattr(nvrtc.Compiler, "compile", lambda *_: pytest.fail("compiled again"))
     second = cubins.find((8, 6), CUDA_12)
     assert second.cubin == first.cubin and "at an earlier use" in second.origin
     monkeypatch.undo()
+
+
+def test_a_damaged_cubin_in_the_cache_is_compiled_anew(files: Sources, compiler: nvrtc.Compiler) -> None:
+    first = cubins.find((8, 6), CUDA_12)
+    (kept,) = cubins.cache_folder().glob("*.cubin")
+    kept.write_bytes(first.cubin[:-40])
+    second = cubins.find((8, 6), CUDA_12)
+    assert second.cubin == first.cubin == kept.read_bytes() and "now, kept in" in second.origin
+    assert "at an earlier use" in cubins.find((8, 6), CUDA_12).origin
 
 
 def test_a_cache_that_cannot_be_written_does_not_stop_anyone(

@@ -147,6 +147,15 @@ def test_an_exposure_that_outgrows_the_memory_is_left_out_whole(
         wider = [t.float() for t in one_gaussian(0.0, 0.0, 3.0, 2.0).tensors()]
         alpha = backend.render_exposure(*wider, eye().float(), torch.ones(1), camera).alpha
     assert alpha.min() > 0.1
+    # Parameters too: they need gradients by themselves, but not here.
+    backend = CudaBackend(EmulatedLauncher(1))
+    rendered(backend, small, eye(), camera)
+    with torch.no_grad():
+        parameters = [torch.nn.Parameter(t) for t in wider]
+        alpha = backend.render_exposure(*parameters, eye().float(), torch.ones(1), camera).alpha
+    assert alpha.min() > 0.1
+    backend.finish()
+    assert backend.overflows == 0
 
 
 def test_more_gaussians_are_measured_again() -> None:

@@ -81,3 +81,24 @@ def test_without_kernels_gsplat_is_next_and_then_the_reference(
     monkeypatch.setattr(gsplat_backend, "_library", lambda: (SimpleNamespace(), ""))
     assert backend.choose("auto", OnGpu()).name == "gsplat"  # type: ignore[arg-type]
     assert devices.resolve("cuda") == torch.device("cuda", 0)
+
+
+def test_prebuilt_code_that_does_not_load_is_replaced_by_nvrtcs(
+    gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(capability: tuple[int, int], cuda: str, *, refused: str = "") -> cubins.Kernels:
+        return (
+            cubins.Kernels(b"new", f"compiled ({refused})")
+            if refused
+            else cubins.Kernels(b"old", "prebuilt for sm_90")
+        )
+
+    def start(d: object, device: torch.device, cubin: bytes) -> SimpleNamespace:
+        if cubin == b"old":
+            raise DeviceError("no binary for this GPU")
+        return SimpleNamespace(device=device)
+
+    monkeypatch.setattr(cubins, "find", find)
+    monkeypatch.setattr(driver, "DriverLauncher", start)
+    launcher, origin = devices.launcher_for(0)
+    assert launcher is not None and origin == "compiled (no binary for this GPU)"

@@ -57,12 +57,19 @@ class Render:
                 if self.scale > 1:
                     from deblurgs.stages.enlarge import enlarge_frames
 
-                    log.result(str(enlarge_frames(run, self.scale, log, overwrite=self.overwrite)))
+                    log.result(
+                        str(
+                            enlarge_frames(run, self.scale, log, overwrite=self.overwrite, device=self.device)
+                        )
+                    )
                 return
             if self.scale > 1:
                 raise UsageError(f"--scale enlarges the frames; it cannot be used with --path {self.path}")
             if self.path != "smooth":
-                log.result(str(camera_path_video(run, Path(self.path), log, overwrite=self.overwrite)))
+                path = camera_path_video(
+                    run, Path(self.path), log, overwrite=self.overwrite, device=self.device
+                )
+                log.result(str(path))
                 return
             path = novel_path(
                 run, log, seconds=self.seconds, fps=self.fps, smoothing=self.smoothing, overwrite=self.overwrite,

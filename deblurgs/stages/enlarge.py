@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from deblurgs.log import Log
+from deblurgs.raster.devices import DeviceName, resolve
 from deblurgs.run import RunFolder
 from deblurgs.stages.render import unique_stems
 from deblurgs.stages.train import scene_path
@@ -11,7 +12,9 @@ MADE_BY_SPLATS = "splats"
 MADE_BY_NETWORK = "network"
 
 
-def enlarge_frames(run: RunFolder, scale: int, log: Log, *, overwrite: bool = False) -> Path:
+def enlarge_frames(
+    run: RunFolder, scale: int, log: Log, *, overwrite: bool = False, device: DeviceName = "auto"
+) -> Path:
     """renders/sharp_x<scale>: every sharp frame, `scale` times as many pixels per side. -> the folder.
 
     A scene trained with `train_scale` > 1 has learnt detail finer than the photos' pixels and is drawn at the larger
@@ -32,7 +35,7 @@ def enlarge_frames(run: RunFolder, scale: int, log: Log, *, overwrite: bool = Fa
         for old in folder.glob("*.png"):  # of an earlier run with other frames
             old.unlink()
         if made_by == MADE_BY_SPLATS:
-            _draw(run, folder, scale, stems, log)
+            _draw(run, folder, scale, stems, device, log)
             write_json_atomic(folder / "upscale.json", record | {"train_scale": scene.config.train_scale})
         else:
             from deblurgs.stages.upscale import UpscaleSettings, upscale
@@ -71,14 +74,14 @@ def _fingerprint(paths: list[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _draw(run: RunFolder, folder: Path, scale: int, stems: list[str], log: Log) -> None:
+def _draw(run: RunFolder, folder: Path, scale: int, stems: list[str], device: DeviceName, log: Log) -> None:
     from deblurgs.capture.image import read_rgb, write_png
     from deblurgs.render.render import enlarged_frame
     from deblurgs.sfm.model import load_model
     from deblurgs.train.checkpoint import load_scene
     from deblurgs.train.data import as_tensor
 
-    scene, _, _ = load_scene(scene_path(run, log))
+    scene, _, _ = load_scene(scene_path(run, log), resolve(device))
     cameras = load_model(run.sfm).cameras
     with log.progress("enlarge", len(stems)) as ticker:
         for f, stem in enumerate(stems):

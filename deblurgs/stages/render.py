@@ -241,7 +241,9 @@ def novel_path(
     return target
 
 
-def camera_path_video(run: RunFolder, source: Path, log: Log, *, overwrite: bool) -> Path:
+def camera_path_video(
+    run: RunFolder, source: Path, log: Log, *, overwrite: bool, device: DeviceName = "auto"
+) -> Path:
     """The pictures of a camera-path JSON as video; -> renders/<name of the JSON>.mp4."""
     from deblurgs.export.camera_path import read_camera_path
     from deblurgs.export.video import write_mp4
@@ -255,7 +257,7 @@ def camera_path_video(run: RunFolder, source: Path, log: Log, *, overwrite: bool
     target = run.renders / f"{stem}.mp4"
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists. Use --overwrite to render the path again.")
-    finished = load_finished(run, log)
+    finished = load_finished(run, log, device)
     poses = as_tensor(finished.sfm_from_scene.inverse().apply_camera_from_world(wanted.camera_from_world))
     run.renders.mkdir(exist_ok=True)
     with log.progress("path", len(poses)) as ticker:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deblurgs.log import Log
+from deblurgs.raster.devices import DeviceName, resolve
 from deblurgs.run import RunFolder
 
 if TYPE_CHECKING:
@@ -43,13 +44,13 @@ class FinishedScene:
         ]
 
 
-def load_finished(run: RunFolder, log: Log) -> FinishedScene:
-    """What `train` left in the run folder. Raises UsageError when there is no scene."""
+def load_finished(run: RunFolder, log: Log, device: DeviceName = "cpu") -> FinishedScene:
+    """What `train` left in the run folder, to be drawn on `device`. Raises UsageError when there is no scene."""
     from deblurgs.sfm.model import load_model
     from deblurgs.stages.train import scene_path
     from deblurgs.train.checkpoint import load_scene
 
-    scene, names, scene_from_sfm = load_scene(scene_path(run, log))
+    scene, names, scene_from_sfm = load_scene(scene_path(run, log), resolve(device))
     return FinishedScene(scene, names, sfm_from_scene(scene, scene_from_sfm), load_model(run.sfm))
 
 

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from deblurgs.cli import main
+from deblurgs.cli.run import Process
 from deblurgs.log import Log
 
 
@@ -56,8 +58,19 @@ def test_plain_lines_come_every_tenth_and_tell_what_is_left(
 
 
 def test_an_error_is_an_event_too(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
-    from deblurgs.cli import main
-
     assert main(["run", str(tmp_path / "nothing"), "--output", str(tmp_path / "out"), "--json"]) == 3
     last = events(capsys.readouterr().out)[-1]
     assert last["event"] == "error" and last["exit_code"] == 3 and "nothing" in str(last["text"])
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (MemoryError, 5)])
+def test_every_end_of_a_failed_command_is_an_event(
+    error: type[BaseException], code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(self: Process) -> None:
+        raise error
+
+    monkeypatch.setattr(Process, "execute", ended)
+    assert main(["process", "x", "--json"]) == code
+    last = events(capsys.readouterr().out)[-1]
+    assert (last["event"], last["exit_code"]) == ("error", code)

@@ -78,12 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         console.print(f"error: {error}", style="red", markup=False)
         return error.exit_code
     except KeyboardInterrupt:
+        if events:
+            write_event("error", text="interrupted", exit_code=EXIT_INTERRUPTED)
         console.print(
             "interrupted. What is finished is kept;  deblurgs resume RUN  or the same command goes on from there.",
             markup=False,
         )
         return EXIT_INTERRUPTED
     except MemoryError:
+        if events:
+            write_event("error", text="out of memory", exit_code=5)
         console.print(
             "error: out of memory. Use --train.max-side or --train.density.max-gaussians.", style="red"
         )

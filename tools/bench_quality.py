@@ -20,8 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RUNS: dict[str, list[str]] = {
     "blurball-fast": ["deblurnerf_blurball", "--preset", "fast", "--seeds", "0,1"],
     "blurball-default": ["deblurnerf_blurball", "--seeds", "0,1"],
-    "synth_desk": ["synth_desk", "--sfm", "blurry-only"],
-    "bic_video": ["bic_video", "--sfm", "blurry-only"],
+    "synth_desk": ["synth_desk", "--sfm", "blurry-only", "--methods", "plain,deblurgs,oracle"],
+    "bic_video": ["bic_video", "--sfm", "blurry-only", "--methods", "plain,deblurgs,oracle"],
 }
 
 

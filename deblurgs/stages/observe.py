@@ -80,7 +80,7 @@ class RerunLog:
 
     def __init__(self, run: RunFolder) -> None:
         try:
-            import rerun
+            import rerun  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise UsageError(_missing("rerun", error)) from error
         self.rr = rerun

@@ -32,13 +32,14 @@ def _require(config: object, holds: bool, name: str, wanted: str) -> None:
 @dataclass(frozen=True)
 class TrajectoryConfig:
     kind: Annotated[TrajectoryKind, conf.arg(aliases=["--trajectory"])] = "bezier"
-    """Curve of the camera during one exposure. `static` is one pose per frame: plain splats. `continuous` is one path
-    through a whole video, of which the exposures are pieces; their length is estimated."""
+    """Curve of the camera during one exposure.
+    static: one pose per frame, as plain splats have it.
+    continuous: one path through a whole video, of which the exposures are pieces; their length is estimated."""
     num_knots: int = 4
     """Control knots per exposure (2 or more; `linear` with 2 is a straight line)."""
     start_spread: float = 4e-3
-    """Standard deviation of the knots at the start, in radians and units of the median scene depth. It breaks the
-    forward/backward symmetry of an exposure."""
+    """Standard deviation of the knots at the start, in radians and units of the median scene depth.
+    It breaks the forward/backward symmetry of an exposure."""
     lr: float = 5e-3
     """Learning rate of the knots at the start (rotation in radians, translation in median scene depths)."""
     lr_end: float = 1e-4
@@ -50,8 +51,8 @@ class TrajectoryConfig:
     smoothness: float = 1e-4
     """Weight of the temporal smoothness loss: squared second differences of the knots, in pixels."""
     sub_frame_times: bool = False
-    """Learn for every frame when its camera passed along the path, beside the path itself. A path with many knots can
-    already be travelled unevenly, which is why this is off."""
+    """Learn for every frame when its camera passed along the path, beside the path itself.
+    A path with many knots can already be travelled unevenly, which is why this is off."""
     times_lr: float = 1e-2
     """Learning rate of these times (logarithm of relative speed) at the start; it falls to a twentieth."""
     min_views: int = 3
@@ -63,14 +64,14 @@ class TrajectoryConfig:
 
     rolling_shutter: bool = False
     """Expose the rows of a frame one after the other, and estimate how long that takes."""
-    readout: float | None = None
-    """Known time from the first to the last row instead: in units of the exposure, for `continuous` of the frame
-    interval. Negative from bottom to top."""
+    readout: Annotated[float | None, conf.arg(help_behavior_hint="(default: none, or estimated)")] = None
+    """Known time from the first to the last row, in units of the exposure; for `continuous` of the frame interval.
+    Negative from bottom to top."""
     duty: float = 0.5
     """`continuous`: share of the frame interval with an open shutter, at the start."""
     timing_lr: float = 2e-2
-    """Learning rate of readout and duty at the start; it falls to a twentieth. Single frames say little about them, so
-    most of the steps cancel."""
+    """Learning rate of readout and duty at the start; it falls to a twentieth.
+    Single frames say little about them, so most of the steps cancel."""
     jitter: bool = False
     """Shift the virtual views of every step at random within the exposure, so that few of them leave no ghosts."""
 
@@ -125,8 +126,8 @@ class DensityConfig:
     every: int = 60
     """Steps between two rounds of density control."""
     growth: float = 0.25
-    """Relative growth per round; `mcmc` takes more where the cap would otherwise not be reached at two fifths of the
-    run."""
+    """Relative growth per round.
+    `mcmc` takes more where the cap would otherwise not be reached at two fifths of the run."""
     until: float = 0.8
     """Share of all steps after which the number of Gaussians stays fixed."""
     noise: float = 0.0
@@ -158,9 +159,9 @@ class TrainConfig:
     downscale: float = 1.0
     """Train on frames reduced by this factor. Sharp frames are still rendered at full input size."""
     train_scale: Annotated[int, conf.arg(aliases=["--train-scale"])] = 1
-    """Multi-frame super-resolution: at the finest scale the scene is drawn with this many times as many pixels per side
-    and averaged to the photo's size before it is compared, so that finer detail comes from the sub-pixel shifts between
-    frames. 2 costs about three times as much time; `deblurgs render RUN --scale 2` shows it."""
+    """Multi-frame super-resolution: pixels per side, relative to the photos, with which the finest scale is drawn.
+    Each drawing is averaged to the photo's size before it is compared; shifts between frames bring finer detail.
+    2 costs about three times as much time; `deblurgs render RUN --scale 2` shows it."""
     max_side: int = 960
     """Largest side of the training images in pixels; larger ones are reduced further."""
     sh_degree: int = 2
@@ -186,11 +187,11 @@ class TrainConfig:
     antialiased: bool = False
     """Train with the 2-D Mip filter. The PLY is then tagged, and viewers that ignore the tag show it slightly off."""
     held_out: float = 0.02
-    """Share of blocks of pixels that the finest scale does not train on. How well they are predicted decides which
-    state is kept; 0 keeps the last."""
+    """Share of blocks of pixels that the finest scale does not train on.
+    How well they are predicted decides which state is kept; 0 keeps the last."""
     patience: int = 6
-    """End the training early when the held-out blocks did not improve this many times in a row (looked at every 200
-    steps)."""
+    """End the training early when the held-out blocks did not improve this many times in a row.
+    They are looked at every 200 steps."""
     revisit: float = 0.0
     """Further visits per round of all frames, as a share of their number, to those with the largest loss."""
     seed: int = 0

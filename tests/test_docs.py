@@ -1,7 +1,12 @@
-"""What docs/formats.md promises about result files must be what the code writes."""
+"""What the documentation says must be so: fields of files, messages, commands, links, pictures."""
 
+import ast
+import functools
 import re
+import shlex
 from pathlib import Path
+
+import pytest
 
 from deblurgs.evaluate.protocol import EvaluationScene, Row
 from deblurgs.evaluate.table import as_json
@@ -10,6 +15,142 @@ from deblurgs.scene.transform import Similarity
 from deblurgs.train.data import TrainingSet
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted([
+    *(path for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md"), *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "examples").glob("*.md"), *(ROOT / "scenes").rglob("*.md"),
+])  # fmt: skip
+MAX_IMAGE_BYTES, MAX_IMAGES_BYTES = 200_000, 1_000_000
+MAX_README_LINES = 200
+
+
+def anchors(page: Path) -> set[str]:
+    """What links to headings of a page look like on GitHub."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        place = (page.parent / file).resolve() if file else page
+        assert place.exists(), f"{page}: {target}"
+        if anchor and place.suffix == ".md":
+            assert anchor in anchors(place), f"{page}: {target}; there is {sorted(anchors(place))}"
+
+
+def test_every_page_is_in_the_index_and_the_index_in_the_readme() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages == set(re.findall(r"\]\(([\w-]+\.md)\)", index))
+    assert "](docs/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_pictures_are_used_and_small_and_the_readme_is_short() -> None:
+    pictures = list((ROOT / "docs" / "images").iterdir())
+    everything = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    for picture in pictures:
+        assert f"images/{picture.name})" in everything, f"{picture.name} is shown nowhere"
+        assert picture.stat().st_size <= MAX_IMAGE_BYTES, picture.name
+    assert sum(picture.stat().st_size for picture in pictures) <= MAX_IMAGES_BYTES
+    assert (ROOT / "README.md").read_text(encoding="utf-8").count("\n") <= MAX_README_LINES
+
+
+HELP = ROOT / "tests" / "cli" / "help"
+"""The snapshots of the help texts (tests/cli/test_help.py)."""
+
+
+def commands() -> tuple[dict[str, str], dict[str, str]]:
+    """Commands in code blocks and in the examples of help texts, which are whole; those in code spans, which may be
+    cut. Line -> where it stands."""
+    whole: dict[str, str] = {}
+    mentioned: dict[str, str] = {}
+    fenced = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    for page in (*PAGES, *HELP.glob("*.txt")):
+        text, where = page.read_text(encoding="utf-8"), str(page.relative_to(ROOT))
+        blocks = [*fenced.findall(text), *re.findall(r"^(?: {4}|  )(deblurgs .*)$", text, re.MULTILINE)]
+        lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
+        spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", fenced.sub("", text))]
+        whole |= {line: where for line in lines if re.match("deblurgs [a-z]", line)}
+        mentioned |= {span: where for span in spans if re.match("deblurgs [a-z]", span)}
+    return whole, mentioned
+
+
+def test_commands_in_the_documentation_are_understood() -> None:
+    """Commands, options, choices and ranges."""
+    from deblurgs.cli.entry import parse
+
+    whole, mentioned = commands()
+    assert len(whole) > 40 and len(mentioned) > 30
+    for line, where in whole.items():
+        try:
+            parse(shlex.split(line)[1:])
+        except SystemExit as ended:
+            pytest.fail(f"{where}: {line}: {ended}")
+    for line, where in mentioned.items():
+        name, *others = line.split()[1:]
+        known = (HELP / f"{name}.txt").read_text(encoding="utf-8")
+        assert all(option in known for option in others if option.startswith("--")), f"{where}: {line}"
+
+
+@functools.cache
+def templates() -> list[str]:
+    """The texts in the sources, with a NUL where a value is filled in."""
+    found = [(ROOT / "tools" / "setup").read_text(encoding="utf-8").replace("\n", " ")]
+    for path in sorted((ROOT / "deblurgs").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [str(p.value) if isinstance(p, ast.Constant) else "\0" for p in node.values]
+                found.append("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value)
+    return [re.sub(" +", " ", text) for text in found]
+
+
+def quoted_messages() -> list[str]:
+    """Code spans of the page that are sentences: not commands, options or names."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
+    plain = ("deblurgs ", "pip ", "echo ", "--", "tools/", "masks/")
+    return [span for span in spans if " " in span and not span.startswith(plain)]
+
+
+def test_every_message_of_the_troubleshooting_page_exists() -> None:
+    """`...` stands for anything, values that are filled in included; all else must be there to the letter."""
+    messages = quoted_messages()
+    assert len(messages) > 80
+    for message in messages:
+        assert is_said(message), f"no message of the program: {message}"
+
+
+def is_said(message: str) -> bool:
+    pieces = message.split("...")
+    pattern = re.compile(".*?".join(map(re.escape, pieces)), re.DOTALL)
+    return any(pattern.search(text) for text in templates() if all(piece in text for piece in pieces))
+
+
+def test_a_message_that_nobody_says_is_noticed() -> None:
+    assert is_said("no parallax: camera did not move (...). Depth needs")
+    assert not is_said("no parallax: the camera did not move (...). Depth needs")
+    assert not is_said("no parallax: camera did not move (all of them). Depth needs"), (
+        "what is filled in needs dots"
+    )
+
+
+def test_every_kind_of_error_has_a_section() -> None:
+    from deblurgs import errors
+
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    codes = {
+        kind.exit_code
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.DeblurgsError)
+    }
+    for code in (*codes, errors.EXIT_INTERRUPTED):
+        assert f"\n| {code} | " in text and f"\n## Exit code {code}: " in text, code
 
 
 def test_every_field_and_word_of_the_self_check_is_documented() -> None:

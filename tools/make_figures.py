@@ -1,13 +1,16 @@
-"""The pictures of docs/method.md, drawn from a finished run folder.
+"""The pictures of README.md and docs/, made from a finished run folder (`deblurgs demo --output runs/demo`).
 
-    python tools/make_figures.py RUN [--frame INDEX] [--output docs/images]
+    python tools/make_figures.py runs/demo [--frame INDEX] [--output docs/images]
 
+before_after.jpg: parts of two photos, as they were and sharp.
+report.jpg, viewer.jpg: the run's report and the viewer in a browser, where there is a Chromium (tools/figure_pages.py).
 blur_model.jpg: three instants of one exposure, what the model thinks their mean looks like, and the photo.
 trajectory.jpg: the paths that points of the scene took through a photo while the shutter was open, drawn over it.
 support.jpg: a photo, its restored frame and its support map.
 """
 
 import argparse
+import shutil
 from pathlib import Path
 
 import torch
@@ -38,6 +41,21 @@ def labelled(panels: list[tuple[str, Image.Image]]) -> Image.Image:
         draw.text((i * (width + margin) + 2, 3), text, fill="black", font_size=13)
         sheet.paste(panel.resize((width, height)), (i * (width + margin), caption))
     return sheet
+
+
+def before_after(pairs: list[tuple[Image.Image, Image.Image]]) -> Image.Image:
+    """Photo and sharp frame side by side, a row for each pair: parts of them, twice as large."""
+    rows = []
+    for i, pair in enumerate(pairs):
+        width, height = pair[0].size
+        left, top = (width // 4, height // 4) if i == 0 else (0, height // 2)
+        box = (left, top, left + width // 2, top + height // 2)
+        rows.append([p.crop(box).resize((width, height), Image.Resampling.BICUBIC) for p in pair])
+    sheets = [labelled([("photo", row[0]), ("sharp", row[1])]) for row in rows]
+    whole = Image.new("RGB", (sheets[0].width, sum(sheet.height for sheet in sheets)), "white")
+    for i, sheet in enumerate(sheets):
+        whole.paste(sheet, (0, i * sheet.height))
+    return whole
 
 
 def trajectory_picture(observed: torch.Tensor, offsets: torch.Tensor) -> Image.Image:
@@ -93,6 +111,22 @@ def main() -> None:
     if support.is_file():
         row.append(("blue: sharp here, green: from others, red: guess", Image.open(support).convert("RGB")))
     labelled(row).save(options.output / "support.jpg", quality=88)
+    stems = unique_stems(names)
+    longest = sorted(range(len(names)), key=lambda i: -views[i])
+    pairs = [
+        tuple(
+            Image.open(p).convert("RGB")
+            for p in (model.image_paths[i], options.run / f"renders/sharp/{stems[i]}.png")
+        )
+        for i in (f, next(i for i in longest if abs(i - f) > len(names) // 4))
+    ]
+    before_after(pairs).save(options.output / "before_after.jpg", quality=85)
+    if shutil.which("chromedriver") is None:
+        print("no chromedriver: report.jpg and viewer.jpg stay as they are")
+        return
+    from figure_pages import browser_pictures
+
+    browser_pictures(options.run, options.output)
 
 
 if __name__ == "__main__":

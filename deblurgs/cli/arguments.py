@@ -1,13 +1,18 @@
 """Argument types that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from deblurgs.errors import UsageError
 
 Source = Annotated[Path, tyro.conf.Positional]
+
+
+def shown(default: str, *, aliases: tuple[str, ...] = ()) -> Any:
+    """For `Annotated`: the help tells the default in these words, where the value itself (None) says nothing."""
+    return tyro.conf.arg(help_behavior_hint=f"(default: {default})", aliases=aliases or None)
 
 
 def default_output(source: Path) -> Path:

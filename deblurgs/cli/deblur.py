@@ -6,25 +6,35 @@ from typing import Annotated, Literal
 
 import tyro
 
+from deblurgs.cli.arguments import shown
 from deblurgs.log import Log
 
 
 @dataclass
 class Deblur:
-    """Sharpen single photos with a neural network, without a second view. For many views of one scene use `run`."""
+    """Sharpen single photos with a neural network, without a second view. For many views of one scene use `run`.
+
+    The network may invent detail, and the weights that ship take only a little of the blur away (docs/restore.md).
+    Photos keep their names, their size, their bit depth and their EXIF date, camera and place.
+
+    Examples:
+      deblurgs deblur IMG_1234.jpg holiday/ -o deblurred
+      deblurgs deblur IMG_1234.jpg --ensemble
+      deblurgs deblur IMG_1234.jpg --weights MIMO-UNetPlus.pkl
+    """
 
     photos: tyro.conf.Positional[tuple[Path, ...]]
     """Photos and folders of photos."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("deblurred")
     """Folder for the results, which keep their names."""
-    weights: Path | None = None
+    weights: Annotated[Path | None, shown("those that ship")] = None
     """Other weights: a .safetensors file or an official MIMO-UNet / MIMO-UNet+ checkpoint (.pkl)."""
-    convert: Path | None = None
+    convert: Annotated[Path | None, shown("restore photos")] = None
     """Only write --weights as safetensors to this file; no photo is needed."""
     ensemble: bool = False
     """Mean over four mirror images: slightly better, four times as long."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto takes the GPU where there is one."""
+    """auto: an NVIDIA GPU where one can be used, else the CPU."""
     tile: int = 512
     """Side of the pieces that are worked on, in pixels; smaller needs less memory."""
     max_pixels: int = 200_000_000

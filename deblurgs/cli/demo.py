@@ -10,7 +10,13 @@ from deblurgs.config import TrainConfig, preset
 
 @dataclass
 class Demo:
-    """The main job on a small capture that ships with the package; a few minutes on two cores."""
+    """The main job on a small capture that ships with the package; a few minutes on two cores.
+
+    28 blurred pictures of a desk, 480x320. Look at renders/compare.jpg in the run folder, or at report.html.
+
+    Example:
+      deblurgs demo
+    """
 
     output: Path = Path("deblurgs_runs/demo")
     """The run folder."""

@@ -15,6 +15,7 @@ from typing import Annotated, get_args
 import tyro
 
 from deblurgs import __version__
+from deblurgs.cli import manual
 from deblurgs.cli.commands import COMMANDS, Command
 from deblurgs.cli.doctor import Doctor
 from deblurgs.config import PresetName, preset
@@ -29,15 +30,21 @@ def parse(arguments: Sequence[str]) -> Command:
     for name, command in COMMANDS.items():
         fields = dataclasses.fields(command)  # type: ignore[arg-type]
         default = command(**{f.name: settings if f.name == "train" else _default(f) for f in fields})
-        union.append(Annotated[command, tyro.conf.subcommand(name, default=default)])
+        about = manual.summary(command.__doc__)
+        union.append(Annotated[command, tyro.conf.subcommand(name, default=default, description=about)])
     merged = union[0]
     for item in union[1:]:
         merged = merged | item  # type: ignore[operator]
-    return tyro.cli(
-        merged,  # type: ignore[arg-type]
-        prog="deblurgs", args=list(arguments),
-        description="Sharp frames, sharp video and a splat file from blurry hand-held footage.",
-    )  # fmt: skip
+    try:
+        return tyro.cli(
+            merged,  # type: ignore[arg-type]
+            prog="deblurgs", args=list(arguments), description=manual.summary(manual.INTRODUCTION),
+        )  # fmt: skip
+    except SystemExit:
+        if {"-h", "--help"} & set(arguments):
+            asked = next((COMMANDS[name] for name in arguments if name in COMMANDS), None)
+            print(f"\n{manual.details(asked.__doc__ if asked else manual.INTRODUCTION)}")
+        raise
 
 
 def _default(field: dataclasses.Field[object]) -> object:

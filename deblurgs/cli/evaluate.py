@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from deblurgs.cli.arguments import Source
+from deblurgs.cli.arguments import Source, shown
 from deblurgs.config import PresetName, TrainConfig
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
@@ -15,23 +15,35 @@ MethodName = Literal["plain", "deblurgs", "oracle", "restore-plain"]
 
 @dataclass
 class Eval:
-    """Measure on a scene with held-out sharp views or sharp twins, beside plain splats."""
+    """Measure on a scene with held-out sharp views or sharp twins, beside plain splats.
+
+    Prints a table in dB: raw poses, poses aligned by one similarity, and each pose refined on its reference.
+    eval.json in the working folder holds all of it.
+
+    Examples:
+      deblurgs eval captures/desk
+      deblurgs eval captures/desk --methods plain,deblurgs,oracle --seeds 0,1 --json desk.json
+    """
 
     scene: Source
     """A Deblur-NeRF folder, or a folder with images/ and sharp/ and/or test/."""
     methods: str = "plain,deblurgs"
-    """Comma-separated: plain (splats of the blurred frames), deblurgs, oracle (plain splats of the sharp twins, where
-    there are twins: what perfect deblurring would reach), restore-plain (plain splats of the frames as `deblur`
-    restores them one by one)."""
+    """Comma-separated names of methods.
+    plain: splats of the blurred frames.
+    deblurgs: what `run` does.
+    oracle: plain splats of the sharp twins, where there are twins: what perfect deblurring would reach.
+    restore-plain: plain splats of the frames as `deblur` restores them one by one."""
     seeds: str = "0"
     """Comma-separated seeds; each method is trained once per seed."""
     sfm: Literal["auto", "given", "blurry-only"] = "auto"
-    """given: the camera model that comes with the scene, or the exact poses of a rendered one (cameras.json);
-    blurry-only: poses from the blurry frames alone; auto: the camera model where there is one, else blurry-only."""
-    json: Path | None = None
-    """Write the results there as JSON. "-": print JSON events to stdout, one per line, the results as the last."""
-    output: Path | None = None
-    """Working folder; default: deblurgs_runs/eval-<name of the scene>."""
+    """given: the camera model that comes with the scene, or the exact poses of a rendered one (cameras.json).
+    blurry-only: poses from the blurry frames alone.
+    auto: the camera model where there is one, else blurry-only."""
+    json: Annotated[Path | None, shown("no copy")] = None
+    """A file for a copy of the results.
+    "-" prints JSON events to stdout instead of text, one per line, the results as the last."""
+    output: Annotated[Path | None, shown("deblurgs_runs/eval-<name of the scene>")] = None
+    """Working folder."""
     preset: PresetName = "default"
     """fast trains and measures at half size."""
     overwrite: bool = False

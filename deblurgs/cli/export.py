@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
-from deblurgs.cli.arguments import Source, require_run_folder
+from deblurgs.cli.arguments import Source, require_run_folder, shown
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
 
@@ -18,21 +16,36 @@ VideoName = Literal["sharp", "side-by-side", "wipe", "slow-motion", "stabilised"
 
 @dataclass
 class Export:
-    """A trained run as a file for another tool: splats, cameras, video, depth."""
+    """A trained run as a file for another tool: splats, cameras, video, depth.
+
+    All formats describe one world, that of sfm/sparse/0.
+
+    Examples:
+      deblurgs export RUN
+      deblurgs export RUN --format spz -o desk.spz
+      deblurgs export RUN --format mp4 --video wipe
+    """
 
     run: Source
     """The run folder."""
     format: FormatName = "html"
-    """ply, spz, splat: splats for viewers and editors; html: one page that shows them offline; colmap, transforms: a
-    folder with refined cameras and sharp images for COLMAP or nerfstudio; tum, camera-path: poses as text, a calm path
-    as JSON; mp4: a video (see --video); depth: 16-bit pictures."""
-    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """The file, or the folder of colmap, transforms and depth; default: export/ in the run folder."""
+    """html: one page with the scene and a viewer, for any browser, offline.
+    ply, spz, splat: splats for viewers and editors.
+    colmap, transforms: a folder with refined cameras and sharp images, for COLMAP or for nerfstudio.
+    tum: poses as text.
+    camera-path: a calm path as JSON, to edit and to render.
+    mp4: a video, see --video.
+    depth: a folder of 16-bit pictures."""
+    output: Annotated[Path | None, shown("in export/ of the run folder", aliases=("-o",))] = None
+    """The file; the folder, for colmap, transforms and depth."""
     video: VideoName = "sharp"
-    """mp4: the sharp frames; observed and sharp side by side; a bar wiping between them; the inside of every exposure
-    in slow motion; the capture's own path without shake."""
-    fps: float | None = None
-    """mp4, camera-path: frames per second; default: the source's, 6 for photos, 30 for rendered videos."""
+    """mp4, sharp: the sharp frames.
+    side-by-side: observed left, sharp right.
+    wipe: a bar that travels between them.
+    slow-motion: the inside of every exposure.
+    stabilised: the capture's own path without shake."""
+    fps: Annotated[float | None, shown("the source's; 6 for photos, 30 for rendered videos")] = None
+    """mp4, camera-path: frames per second."""
     slowdown: int = 8
     """mp4 slow-motion: pictures per exposure."""
     smoothing: float = 1.5

@@ -12,22 +12,32 @@ from deblurgs.raster.devices import DeviceName, require
 
 @dataclass
 class Render:
-    """Pictures of a trained run: sharp and re-blurred frames, or a calm novel path as video."""
+    """Pictures of a trained run: sharp and re-blurred frames, or a calm novel path as video.
+
+    With a training that was interrupted it shows what had been reached.
+
+    Examples:
+      deblurgs render RUN
+      deblurgs render RUN --path smooth --seconds 6
+      deblurgs render RUN --path calm.json
+      deblurgs render RUN --scale 2
+    """
 
     run: Source
     """The run folder."""
     path: str = "frames"
-    """frames: every frame at its own pose; smooth: an interpolated novel path to renders/path.mp4; a FILE.json: the
-    camera path in it (nerfstudio's format, as `export --format camera-path` writes it) to renders/FILE.mp4."""
+    """frames: every frame at its own pose.
+    smooth: a calm path through the capture, to renders/path.mp4.
+    FILE.json: the camera path in it, to renders/FILE.mp4; `export --format camera-path` writes such files."""
     seconds: float = 8.0
-    """Length of the novel path."""
+    """smooth: length of the video in seconds."""
     fps: int = 30
-    """Frame rate of the novel path."""
+    """smooth: frames per second."""
     smoothing: float = 1.5
-    """Window over which the path is calmed, in frames."""
+    """smooth: window over which the path is calmed, in frames of the capture."""
     scale: Literal[1, 2, 3, 4] = 1
-    """frames: also write every sharp frame with this many times as many pixels per side, to renders/sharp_x<scale>. A
-    scene trained with --train-scale draws them itself, otherwise the network of `deblurgs upscale` enlarges."""
+    """frames: also write every sharp frame with this many times as many pixels per side, to renders/sharp_x<scale>.
+    A scene trained with --train-scale draws them itself, otherwise the network of `deblurgs upscale` enlarges."""
     overwrite: bool = False
     """Render again although pictures are there."""
     quiet: bool = False

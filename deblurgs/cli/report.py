@@ -8,7 +8,14 @@ from deblurgs.log import Log
 
 @dataclass
 class Report:
-    """report.html: what came out of a run, how far it can be trusted and why; one file, offline."""
+    """report.html: what came out of a run, how far it can be trusted and why.
+
+    `run` writes it at its end; this writes it again, also for a run that is not finished. One file, which works offline
+    and can be sent to anyone.
+
+    Example:
+      deblurgs report RUN
+    """
 
     run: Source
     """The run folder."""

@@ -8,7 +8,14 @@ from deblurgs.log import Log
 
 @dataclass
 class Resume:
-    """Go on with a run that was interrupted or killed, or that ran out of disk or memory, with its own settings."""
+    """Go on with a run that was interrupted or killed, or that ran out of disk or memory.
+
+    Its own settings are used. Finished stages are not repeated, and a training goes on from its last checkpoint: on the
+    CPU with the same result, bit for bit, as if it had never been stopped.
+
+    Example:
+      deblurgs resume RUN
+    """
 
     run: Source
     """The run folder."""

@@ -2,11 +2,18 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from deblurgs.cli.arguments import Source, default_output, require_interval, require_port, require_run_folder
+from deblurgs.cli.arguments import (
+    Source,
+    default_output,
+    require_interval,
+    require_port,
+    require_run_folder,
+    shown,
+)
 from deblurgs.config import PresetName, TrainConfig
 from deblurgs.log import Log
 from deblurgs.raster.devices import DeviceName, require
@@ -16,18 +23,32 @@ from deblurgs.stages.process import ProcessConfig
 
 @dataclass
 class Run:
-    """Blurry video or photos in, sharp frames, sharp video and splat file out."""
+    """Blurry video or photos in, sharp frames, sharp video and splat file out.
+
+    Everything goes into the run folder: sharp frames in renders/sharp, observed beside sharp in renders/compare.jpg,
+    the scene in export/scene.ply, an overview in report.html. Finished stages are not repeated, and a command that was
+    stopped goes on when it is given again.
+
+    Examples:
+      deblurgs run clip.mp4
+      deblurgs run photos/ --output runs/desk --preset fast
+      deblurgs run clip.mp4 --viewer
+    """
 
     source: Source
-    """A video, a folder of images, a COLMAP project (images/ + sparse/0), a transforms.json of nerfstudio or
-    instant-ngp, a Polycam export, a zip file of one of these, or a Deblur-NeRF folder."""
-    output: Path | None = None
-    """The run folder; default: deblurgs_runs/<name of the source>."""
+    """A video or a folder of photos.
+    Also: a COLMAP project (images/ and sparse/0), a transforms.json of nerfstudio or instant-ngp, a Polycam export,
+    a zip file of one of these, a Deblur-NeRF folder."""
+    output: Annotated[Path | None, shown("deblurgs_runs/<name of the source>")] = None
+    """The run folder."""
     preset: PresetName = "default"
-    """fast: about a minute; default: minutes; best: as long as it helps."""
+    """fast: about a minute, at half size.
+    default: minutes.
+    best: as long as it helps."""
     fallback: Literal["single", "none"] = "single"
-    """Without a scene (too few frames, no camera poses), and for frames that found no pose: single restores each
-    frame alone with a neural network and says so; none stops with an error and leaves such frames out."""
+    """What happens without a scene (too few frames, no camera poses), and to frames that found no pose.
+    single: each is restored alone by a neural network, which is said.
+    none: no scene is an error, and frames without a pose are left out."""
     overwrite: bool = False
     """Repeat stages that are already done."""
     quiet: bool = False
@@ -35,7 +56,7 @@ class Run:
     device: DeviceName = "auto"
     """Where to train and render; auto: an NVIDIA GPU where one can be used, else the CPU."""
     checkpoint_every: float = 45.0
-    """Seconds between two checkpoints of the training."""
+    """Seconds between two checkpoints of the training, from which `resume` goes on."""
     json: bool = False
     """Print JSON events to stdout, one per line, instead of text."""
     viewer: bool = False
@@ -43,7 +64,7 @@ class Run:
     viewer_port: int = 8080
     """Port of the viewer; the next free one when it is taken."""
     monitor: tuple[MonitorName, ...] = ()
-    """Write the training's curves for other tools too: tensorboard, rerun (extra `log`)."""
+    """Write the training's curves for these tools too (they come with the extra `log`)."""
     process: tyro.conf.OmitArgPrefixes[ProcessConfig] = field(default_factory=ProcessConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -92,13 +113,22 @@ class Run:
 
 @dataclass
 class Process:
-    """Only frames and camera poses: choose frames, find cameras."""
+    """Only frames and camera poses: choose frames, find cameras.
+
+    The first part of `run`. `train` and `render` go on from there; sfm/sfm.json tells what was tried.
+
+    Examples:
+      deblurgs process clip.mp4 --max-frames 100
+      deblurgs train deblurgs_runs/clip
+      deblurgs render deblurgs_runs/clip
+    """
 
     source: Source
-    """A video, a folder of images, a COLMAP project, a transforms.json, a Polycam export, a zip file of one of these,
-    or a Deblur-NeRF folder."""
-    output: Path | None = None
-    """The run folder; default: deblurgs_runs/<name of the source>."""
+    """A video or a folder of photos.
+    Also: a COLMAP project (images/ and sparse/0), a transforms.json of nerfstudio or instant-ngp, a Polycam export,
+    a zip file of one of these, a Deblur-NeRF folder."""
+    output: Annotated[Path | None, shown("deblurgs_runs/<name of the source>")] = None
+    """The run folder."""
     overwrite: bool = False
     """Repeat stages that are already done."""
     quiet: bool = False
@@ -122,12 +152,24 @@ class Process:
 
 @dataclass
 class Train:
-    """Only the joint optimisation, in a run folder that `process` filled."""
+    """Only the joint optimisation, in a run folder that `process` filled.
+
+    Gaussians and the path of the camera during every exposure are optimised together until the simulated photos agree
+    with the observed ones. `render` makes pictures of the result. The first Ctrl-C finishes the step and keeps what
+    was reached; `resume` goes on from there.
+
+    Examples:
+      deblurgs train RUN
+      deblurgs train RUN --preset best --overwrite
+      deblurgs train RUN --trajectory continuous --overwrite
+    """
 
     run: Source
     """The run folder."""
     preset: PresetName = "default"
-    """fast: about a minute; default: minutes; best: as long as it helps."""
+    """fast: about a minute, at half size.
+    default: minutes.
+    best: as long as it helps."""
     overwrite: bool = False
     """Train again although a scene is there."""
     quiet: bool = False
@@ -135,7 +177,7 @@ class Train:
     device: DeviceName = "auto"
     """Where to train; auto: an NVIDIA GPU where one can be used, else the CPU."""
     checkpoint_every: float = 45.0
-    """Seconds between two checkpoints of the training."""
+    """Seconds between two checkpoints of the training, from which `resume` goes on."""
     json: bool = False
     """Print JSON events to stdout, one per line, instead of text."""
     viewer: bool = False
@@ -143,7 +185,7 @@ class Train:
     viewer_port: int = 8080
     """Port of the viewer; the next free one when it is taken."""
     monitor: tuple[MonitorName, ...] = ()
-    """Write the training's curves for other tools too: tensorboard, rerun (extra `log`)."""
+    """Write the training's curves for these tools too (they come with the extra `log`)."""
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:

@@ -2,20 +2,29 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from deblurgs.cli.arguments import Source, default_output
+from deblurgs.cli.arguments import Source, default_output, shown
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
 
 
 @dataclass
 class Triage:
-    """Which pictures are blurred, how, and which are the sharpest of the sequence."""
+    """Which pictures are blurred, how, and which are the sharpest of the sequence.
+
+    Prints a table, the sharpest first, and writes it as triage.json with a contact sheet triage.jpg. No scene is made;
+    seconds are enough. Trust the rank first, the probability second.
+
+    Examples:
+      deblurgs triage clip.mp4
+      deblurgs triage photos/ --output triage
+    """
 
     source: Source
     """A picture, a folder of pictures or a video."""
-    output: Path | None = None
-    """Where triage.json and triage.jpg go; default: deblurgs_runs/<name of the source>-triage."""
+    output: Annotated[Path | None, shown("deblurgs_runs/<name of the source>-triage")] = None
+    """The folder for triage.json and triage.jpg."""
     max_frames: int = 300
     """Look at an even choice of at most this many frames."""
     max_pixels: int = 200_000_000

@@ -10,10 +10,18 @@ from deblurgs.log import Log
 
 @dataclass
 class View:
-    """Walk through a trained run or a splat file in the browser."""
+    """Walk through a trained run or a splat file in the browser.
+
+    Prints an address to open; Ctrl-C ends it. Only this machine can reach it. From another one, forward the port:
+    ssh -L 8080:127.0.0.1:8080 THIS_MACHINE. Nothing is written, and a run can be watched while it works.
+
+    Examples:
+      deblurgs view RUN
+      deblurgs view scene.ply
+    """
 
     source: Source
-    """A run folder, or a 3DGS splat file (.ply)."""
+    """A run folder, or a splat file (.ply) of any program."""
     port: int = 8080
     """Port to listen on; the next free one when it is taken. 0: any free one."""
     host: str = "127.0.0.1"

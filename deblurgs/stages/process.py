@@ -3,7 +3,9 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro import conf
 
 from deblurgs.log import Log
 from deblurgs.run import RunFolder
@@ -15,16 +17,18 @@ TRUE_POSES_FILE = "truth/poses.json"
 class ProcessConfig:
     """What decides which frames and poses come out of `process`."""
 
-    max_frames: int | None = None
-    """Most frames to use; default 60 from a video, 300 from a folder."""
+    max_frames: Annotated[int | None, conf.arg(help_behavior_hint="(default: 60 of a video, 300 photos)")] = (
+        None
+    )
+    """Most frames to use; they are chosen by coverage and sharpness."""
     max_pixels: int = 200_000_000
     """Refuse images with more pixels than this."""
     own_sfm: bool = False
     """Estimate poses from the blurry frames even when the source brings a camera model."""
 
     sfm_restorer: Literal["wiener", "network"] = "wiener"
-    """What sharpens the copies in which the last attempt of SfM looks for features: a Wiener filter, or the network
-    of `deblurgs deblur`."""
+    """What sharpens the copies in which the last attempt to find the cameras looks for features.
+    network: that of `deblurgs deblur`."""
 
     def __post_init__(self) -> None:
         if self.max_pixels < 1:

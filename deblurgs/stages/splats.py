@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from deblurgs.export.html import View
     from deblurgs.export.ply import SplatArrays
+    from deblurgs.scene.gaussians import Gaussians
     from deblurgs.scene.transform import Similarity
     from deblurgs.sfm.model import SparseModel
     from deblurgs.train.loop import TrainedScene
@@ -68,6 +69,19 @@ def splat_arrays(scene: "TrainedScene", sfm_from_scene: "Similarity") -> "SplatA
         means=moved["means"], quats_wxyz=moved["quats"], log_scales=moved["log_scales"],
         logit_opacities=moved["logit_opacities"], sh0=moved["sh0"][:, 0], shN=moved["shN"],
         antialiased=scene.config.antialiased,
+    )  # fmt: skip
+
+
+def gaussians_from_arrays(arrays: "SplatArrays") -> "Gaussians":
+    """What a splat file holds, ready to be drawn by `rasterize` (raster/api.py)."""
+    import torch
+
+    from deblurgs.scene.gaussians import Gaussians
+
+    t = torch.from_numpy
+    return Gaussians(
+        means=t(arrays.means), quats=t(arrays.quats_wxyz), log_scales=t(arrays.log_scales),
+        logit_opacities=t(arrays.logit_opacities), sh0=t(arrays.sh0)[:, None], shN=t(arrays.shN),
     )  # fmt: skip
 
 

@@ -168,14 +168,7 @@ def _show_splat_file(viewer: "Viewer", arrays: "SplatArrays") -> None:
 
 def splat_content(arrays: "SplatArrays") -> "Content":
     """The scene of a splat file."""
-    import torch
-
-    from deblurgs.scene.gaussians import Gaussians
+    from deblurgs.stages.splats import gaussians_from_arrays
     from deblurgs.view.content import Content
 
-    t = torch.from_numpy
-    gaussians = Gaussians(
-        means=t(arrays.means), quats=t(arrays.quats_wxyz), log_scales=t(arrays.log_scales),
-        logit_opacities=t(arrays.logit_opacities), sh0=t(arrays.sh0)[:, None], shN=t(arrays.shN),
-    )  # fmt: skip
-    return Content(gaussians, arrays.antialiased)
+    return Content(gaussians_from_arrays(arrays), arrays.antialiased)

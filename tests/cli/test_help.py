@@ -1,5 +1,12 @@
-"""Help is quick and light: under a second, without torch, for every command."""
+"""Help is quick and light (under a second, without torch, for every command) and reads as it was written.
 
+The texts lie in tests/cli/help/. After a change that is meant, write them anew and look at the difference:
+
+    DEBLURGS_WRITE_HELP=1 python -m pytest tests/cli/test_help.py -k reads
+"""
+
+import ast
+import functools
 import os
 import resource
 import subprocess
@@ -10,8 +17,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = (
-    "run", "process", "train", "resume", "render", "triage", "view", "export", "report", "eval", "demo", "doctor",
+    "run", "process", "train", "resume", "render", "triage", "view", "export", "report", "upscale", "eval", "deblur",
+    "demo", "doctor",
 )  # fmt: skip
+SNAPSHOTS = Path(__file__).parent / "help"
+FRAMES = str.maketrans(dict.fromkeys("│╭╮╰╯─•", ""))
 LIMIT_S = 1.0
 HEAVY = ("torch", "pycolmap", "av", "scipy", "PIL", "imageio", "safetensors", "viser")
 
@@ -36,14 +46,19 @@ def call(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Compl
     )  # fmt: skip
 
 
+@functools.cache
+def help_of(command: str | None) -> subprocess.CompletedProcess[str]:
+    return call(*filter(None, (command, "--help")), env={"COLUMNS": "100", "NO_COLOR": "1"})
+
+
 def loaded(result: subprocess.CompletedProcess[str]) -> set[str]:
     line = next(line for line in result.stderr.splitlines() if line.startswith("LOADED "))
     return set(line.split()[1:])
 
 
-@pytest.mark.parametrize("arguments", [("--help",), *((name, "--help") for name in COMMANDS)], ids=" ".join)
-def test_help_is_light_and_exits_with_zero(arguments: tuple[str, ...]) -> None:
-    result = call(*arguments)
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_is_light_and_exits_with_zero(command: str | None) -> None:
+    result = help_of(command)
     assert result.returncode == 0, result.stderr
     assert "usage: deblurgs" in result.stdout
     assert not loaded(result) & set(HEAVY)
@@ -58,8 +73,54 @@ def test_help_is_quick() -> None:
     assert seconds < LIMIT_S
 
 
+def words(text: str) -> str:
+    """What is said, without frames and line breaks: these depend on the terminal, and words may be cut by them."""
+    return "".join(text.translate(FRAMES).split())
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_reads_as_it_was_written(command: str | None) -> None:
+    text, snapshot = help_of(command).stdout, SNAPSHOTS / f"{command or 'deblurgs'}.txt"
+    if os.environ.get("DEBLURGS_WRITE_HELP"):
+        SNAPSHOTS.mkdir(exist_ok=True)
+        snapshot.write_text("".join(f"{line.rstrip()}\n" for line in text.splitlines()), encoding="utf-8")
+    assert words(text) == words(snapshot.read_text(encoding="utf-8")), f"{snapshot}: see {__file__}"
+
+
+def test_the_snapshots_are_those_of_the_commands() -> None:
+    assert {path.stem for path in SNAPSHOTS.iterdir()} == {"deblurgs", *COMMANDS}
+
+
+@pytest.mark.parametrize("columns", [50, 80])
+def test_help_says_the_same_on_narrower_terminals(columns: int) -> None:
+    text = call("export", "--help", env={"COLUMNS": str(columns), "NO_COLOR": "1"}).stdout
+    assert words(text) == words(help_of("export").stdout)
+    below = text.rpartition("╯")[2]
+    assert below.strip() and max(map(len, below.splitlines())) <= columns
+
+
+def test_every_command_shows_how_it_is_used() -> None:
+    for command in COMMANDS:
+        examples = help_of(command).stdout.partition("\nExample")[2].splitlines()[1:]
+        assert examples and all(line.startswith("  deblurgs ") for line in examples), command
+        assert f"  deblurgs {command}" in examples[0]
+
+
+def test_line_breaks_in_help_texts_stand_between_sentences() -> None:
+    """They are kept in the output, where a break in the middle of a sentence looks like a mistake."""
+    package = ROOT / "deblurgs"
+    for path in [*(package / "cli").glob("*.py"), package / "config.py", package / "stages" / "process.py"]:
+        for owner in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(owner, ast.ClassDef):
+                continue
+            for statement in owner.body[1:]:
+                if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                    lines = str(statement.value.value).splitlines()
+                    assert all(line[-1] in ".,:;" for line in lines[:-1]), f"{path}:{statement.lineno}"
+
+
 def test_the_main_help_names_every_command() -> None:
-    text = call("--help").stdout
+    text = help_of(None).stdout
     assert all(f" {name} " in text for name in COMMANDS)
 
 

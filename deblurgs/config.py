@@ -183,6 +183,10 @@ class TrainConfig:
     """Learning rate of base colours; higher harmonics get 1/15 of it."""
     quats_lr: float = 1e-3
     """Learning rate of quaternions."""
+    cool_from: float = 0.7
+    """Share of all steps after which the learning rates of shapes, opacities and colours fall, too."""
+    cool_to: float = 0.1
+    """What is left of them at the end; 1 = they stay."""
     antialiased: bool = False
     """Train with the 2-D Mip filter. The PLY is then tagged, and viewers that ignore the tag show it slightly off."""
     held_out: float = 0.02
@@ -220,6 +224,8 @@ class TrainConfig:
         # Rates fall along a straight line on a log scale, which zero is not on.
         for name in ("means_lr", "means_lr_end", "scales_lr", "opacities_lr", "colors_lr", "quats_lr"):
             _require(self, getattr(self, name) > 0, name, "above 0")
+        _require(self, 0 <= self.cool_from <= 1, "cool_from", "from 0 to 1")
+        _require(self, 0 < self.cool_to <= 1, "cool_to", "above 0, up to 1")
         _require(self, 0 <= self.held_out <= 0.5, "held_out", "from 0 to 0.5")
         _require(self, self.patience >= 1, "patience", "at least 1")
         _require(self, 0 <= self.revisit <= 10, "revisit", "from 0 to 10")

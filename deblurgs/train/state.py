@@ -49,7 +49,6 @@ def state_of(trainer: "Trainer") -> tuple[dict[str, Tensor], dict[str, Any]]:
         "strikes": t.strikes,
         "restores": t.restores,
         "lr_factor": t.lr_factor,
-        "lrs": [group["lr"] for group in t.optimizer.adam.param_groups],
         "held_out_psnr": t.held_out_psnr,
         "order": t.sampler.order,
         "views": t.views,
@@ -79,8 +78,6 @@ def restore(trainer: "Trainer", tensors: dict[str, Tensor], data: dict[str, Any]
     for room, module in (("trajectory", t.trajectory), ("photometry", t.photometry)):
         module.load_state_dict(_room(tensors, room))
     t.optimizer = GaussianAdam(t.gaussians, t.config)
-    for group, lr in zip(t.optimizer.adam.param_groups, data["lrs"], strict=True):
-        group["lr"] = float(lr)
     _load_adam("adam", t.optimizer.adam, tensors)
     if t.shared_optimizer is not None:
         _load_adam("shared_adam", t.shared_optimizer, tensors)

@@ -120,13 +120,12 @@ class PhotometryConfig:
 class DensityConfig:
     strategy: DensityStrategy = "annealed"
     """`annealed` splits by a falling gradient threshold; `mcmc` relocates dead Gaussians and grows to the cap."""
-    max_gaussians: int = 30_000
+    max_gaussians: int = 40_000
     """Hard cap on the number of Gaussians."""
     every: int = 60
     """Steps between two rounds of density control."""
     growth: float = 0.25
-    """Relative growth per round; `mcmc` takes more where the cap would otherwise not be reached at two fifths of the
-    run."""
+    """Most relative growth per round; more where the cap would otherwise not be reached at two fifths of the run."""
     until: float = 0.8
     """Share of all steps after which the number of Gaussians stays fixed."""
     noise: float = 0.0
@@ -153,7 +152,7 @@ class DensityConfig:
 class TrainConfig:
     scales: tuple[float, ...] = (0.25, 0.5, 1.0)
     """Image scales from coarse to fine, relative to the training size."""
-    steps: tuple[int, ...] = (800, 1000, 1000)
+    steps: tuple[int, ...] = (800, 1200, 1600)
     """Optimisation steps at each scale."""
     downscale: float = 1.0
     """Train on frames reduced by this factor. Sharp frames are still rendered at full input size."""

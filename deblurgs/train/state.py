@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deblurgs.scene.gaussians import PARAMETERS, Gaussians
-from deblurgs.train.density import AnnealedDensity, McmcDensity, make_density
+from deblurgs.train.density import AnnealedDensity, make_density
 from deblurgs.train.holdout import BestState
 from deblurgs.train.optimizer import FrameAdam, GaussianAdam
 
@@ -54,7 +54,7 @@ def state_of(trainer: "Trainer") -> tuple[dict[str, Tensor], dict[str, Any]]:
         "views": t.views,
         "most_views": t.most_views,
         "losses": t.losses[-t.data.num_frames :],
-        "growth": t.density.growth if isinstance(t.density, McmcDensity) else None,
+        "growth": t.density.growth,
         "best_score": None if math.isinf(score) else score,
         "best_latest": t.best.latest,
         "best_stale": t.best.stale,
@@ -86,8 +86,7 @@ def restore(trainer: "Trainer", tensors: dict[str, Tensor], data: dict[str, Any]
     t.density = make_density(t.config.density, t.gaussians, t.optimizer, t.config.total_steps, t.device_rng)
     if isinstance(t.density, AnnealedDensity):
         t.density.sum, t.density.seen = (tensors[f"density.{k}"].to(device) for k in ("sum", "seen"))
-    elif isinstance(t.density, McmcDensity):
-        t.density.growth = float(data["growth"])
+    t.density.growth = float(data["growth"])
     t.sampler.losses.copy_(tensors["sampler.losses"])
     t.sampler.order = [_frame(f, t.data.num_frames) for f in data["order"]]
     t.best = _best(tensors, data, device)

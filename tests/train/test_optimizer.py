@@ -1,5 +1,7 @@
 """Learning rates over a run, and what Adam does with them."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from deblurgs.train.optimizer import GaussianAdam, cooled
 def test_rates_stay_and_then_fall_to_the_given_share() -> None:
     assert [cooled(0.7, 0.1, p) for p in (0.0, 0.5, 0.7)] == [1.0, 1.0, 1.0]
     falling = [cooled(0.7, 0.1, 0.7 + 0.03 * k) for k in range(11)]
-    assert all(a > b for a, b in zip(falling, falling[1:], strict=False))
+    assert all(a > b for a, b in pairwise(falling))
     assert falling[-1] == pytest.approx(0.1)
     assert cooled(1.0, 0.1, 1.0) == 1.0, "cool_from = 1 leaves the rates alone"
 

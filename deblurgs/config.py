@@ -121,13 +121,13 @@ class PhotometryConfig:
 class DensityConfig:
     strategy: DensityStrategy = "annealed"
     """`annealed` splits by a falling gradient threshold; `mcmc` relocates dead Gaussians and grows to the cap."""
-    max_gaussians: int = 30_000
+    max_gaussians: int = 40_000
     """Hard cap on the number of Gaussians."""
     every: int = 60
     """Steps between two rounds of density control."""
     growth: float = 0.25
-    """Relative growth per round.
-    `mcmc` takes more where the cap would otherwise not be reached at two fifths of the run."""
+    """Most relative growth per round.
+    More is allowed where the cap would otherwise not be reached at two fifths of the run."""
     until: float = 0.8
     """Share of all steps after which the number of Gaussians stays fixed."""
     noise: float = 0.0
@@ -154,7 +154,7 @@ class DensityConfig:
 class TrainConfig:
     scales: tuple[float, ...] = (0.25, 0.5, 1.0)
     """Image scales from coarse to fine, relative to the training size."""
-    steps: tuple[int, ...] = (800, 1000, 1000)
+    steps: tuple[int, ...] = (800, 1200, 1600)
     """Optimisation steps at each scale."""
     downscale: float = 1.0
     """Train on frames reduced by this factor. Sharp frames are still rendered at full input size."""
@@ -184,6 +184,10 @@ class TrainConfig:
     """Learning rate of base colours; higher harmonics get 1/15 of it."""
     quats_lr: float = 1e-3
     """Learning rate of quaternions."""
+    cool_from: float = 0.7
+    """Share of all steps after which the learning rates of shapes, opacities and colours fall, too."""
+    cool_to: float = 0.1
+    """What is left of them at the end; 1 = they stay."""
     antialiased: bool = False
     """Train with the 2-D Mip filter. The PLY is then tagged, and viewers that ignore the tag show it slightly off."""
     held_out: float = 0.02
@@ -221,6 +225,8 @@ class TrainConfig:
         # Rates fall along a straight line on a log scale, which zero is not on.
         for name in ("means_lr", "means_lr_end", "scales_lr", "opacities_lr", "colors_lr", "quats_lr"):
             _require(self, getattr(self, name) > 0, name, "above 0")
+        _require(self, 0 <= self.cool_from <= 1, "cool_from", "from 0 to 1")
+        _require(self, 0 < self.cool_to <= 1, "cool_to", "above 0, up to 1")
         _require(self, 0 <= self.held_out <= 0.5, "held_out", "from 0 to 0.5")
         _require(self, self.patience >= 1, "patience", "at least 1")
         _require(self, 0 <= self.revisit <= 10, "revisit", "from 0 to 10")

@@ -215,14 +215,14 @@ def _told(seen: Observation, posterior: Posterior, generator: torch.Generator) -
     return told, seen.explained(taken).clamp(0, 1)
 
 
-def train(folder: Path, out: Path, minutes: float, rate: float, blocks: int) -> None:
+def train(folder: Path, out: Path, minutes: float, rate: float, blocks: int, width: int) -> None:
     """Adam with a cosine over the given time, norm-clipped gradients, a running mean of the weights."""
     from safetensors.torch import save_file
 
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     tiles, generator = load_tiles(folder), torch.Generator().manual_seed(0)
-    model, mean = CausalSR(num_blocks=blocks), CausalSR(num_blocks=blocks)
+    model, mean = CausalSR(width, blocks), CausalSR(width, blocks)
     # Without blocks only the intervention is left to learn: the filters are the best ones already.
     learnt = [*(model.net.parameters() if blocks else []), *model.intervention.parameters()]
     optimizer = torch.optim.Adam(learnt, lr=rate, betas=(0.9, 0.99))
@@ -292,11 +292,19 @@ def main() -> None:
     second.add_argument("--minutes", type=float, default=40.0)
     second.add_argument("--rate", type=float, default=1.5e-3)
     second.add_argument("--blocks", type=int, default=0, help="residual blocks behind the fitted filters")
+    second.add_argument("--width", type=int, default=24, help="channels of these blocks")
     arguments = parser.parse_args()
     if arguments.command == "prepare":
         prepare(arguments.photos, arguments.tiles)
     else:
-        train(arguments.tiles, arguments.out, arguments.minutes, arguments.rate, arguments.blocks)
+        train(
+            arguments.tiles,
+            arguments.out,
+            arguments.minutes,
+            arguments.rate,
+            arguments.blocks,
+            arguments.width,
+        )
 
 
 if __name__ == "__main__":

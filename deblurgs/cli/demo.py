@@ -34,5 +34,7 @@ class Demo:
 
 
 def demo_config() -> TrainConfig:
-    """The default preset with fewer steps: a person who tries the demo waits for it."""
-    return dataclasses.replace(preset("default"), steps=(600, 600, 600))
+    """The default preset with fewer steps and Gaussians: a person who tries the demo waits for it."""
+    config = preset("default")
+    density = dataclasses.replace(config.density, max_gaussians=30_000)
+    return dataclasses.replace(config, steps=(600, 600, 600), density=density)

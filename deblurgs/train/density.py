@@ -15,8 +15,10 @@ from deblurgs.train.optimizer import GaussianAdam, exponential
 
 MAX_COPIES = 51
 FULL_AT = 0.4
-"""Share of all steps at which `mcmc` has reached its cap at the latest, if `MOST_GROWTH` per round allows it."""
+"""Share of all steps at which the cap is reached at the latest, if `MOST_GROWTH` per round allows it."""
 MOST_GROWTH = 1.0
+SPLIT_AT = 0.8
+"""The two parts of a split Gaussian lie this many of its standard deviations off its centre."""
 
 
 class Density(Protocol):
@@ -24,6 +26,7 @@ class Density(Protocol):
     for each band of rows."""
 
     needs_statistics: bool
+    growth: float
 
     def after_step(
         self, step: int, statistics: list[ScreenStatistics] | None, camera: Camera, means_lr: float
@@ -41,6 +44,22 @@ def make_density(
     return strategy(config, gaussians, optimizer, total_steps, rng)
 
 
+def growth_per_round(config: DensityConfig, num_gaussians: int, total_steps: int) -> float:
+    """By how much the number of Gaussians may grow in one round, relative to what there is.
+
+    Blurred captures start from few points. Where the usual growth would be too slow it is raised so that the cap is
+    reached in time for the detail to be learnt; faster growth would let the first, wrong paths place all of them.
+    """
+    rounds = max(1.0, FULL_AT * total_steps / config.every)
+    needed = (config.max_gaussians / max(num_gaussians, 1)) ** (1.0 / rounds) - 1.0
+    return max(config.growth, min(needed, MOST_GROWTH)) if config.growth > 0 else 0.0
+
+
+def next_count(count: int, growth: float, most: int) -> int:
+    """How many Gaussians a round of growth may leave: at least one more, at most `most`."""
+    return min(most, max(count + 1, int(count * (1.0 + growth))))
+
+
 class McmcDensity:
     """Relocation and growth as state transitions that keep the rendered image (3DGS-MCMC, arXiv 2404.09591, eq. 9)."""
 
@@ -52,11 +71,7 @@ class McmcDensity:
     ) -> None:  # fmt: skip
         self.config, self.gaussians, self.optimizer, self.rng = config, gaussians, optimizer, rng
         self.last_step = int(config.until * total_steps)
-        # Blurred captures start from few points. Where the usual growth would be too slow it is raised so that the cap
-        # is reached in time for the detail to be learnt.
-        rounds = max(1.0, FULL_AT * total_steps / config.every)
-        needed = (config.max_gaussians / max(gaussians.num_gaussians, 1)) ** (1.0 / rounds) - 1.0
-        self.growth = max(config.growth, min(needed, MOST_GROWTH)) if config.growth > 0 else 0.0
+        self.growth = growth_per_round(config, gaussians.num_gaussians, total_steps)
 
     @torch.no_grad()
     def after_step(
@@ -96,8 +111,7 @@ class McmcDensity:
     def _grow(self) -> None:
         g = self.gaussians
         count = g.num_gaussians
-        target = min(self.config.max_gaussians, max(count + 1, int(count * (1.0 + self.growth))))
-        num_new = target - count
+        num_new = next_count(count, self.growth, self.config.max_gaussians) - count
         if num_new <= 0:
             return
         source = self._sample(g.opacities, num_new)
@@ -149,10 +163,11 @@ def shared_opacity_and_scale(opacity: Tensor, copies: Tensor) -> tuple[Tensor, T
 
 
 class AnnealedDensity:
-    """Clone small and split large Gaussians whose screen gradient exceeds a threshold that falls over time.
+    """Split Gaussians whose screen gradient exceeds a threshold that falls over time.
 
     DeblurGS (arXiv 2404.11358, section 3.4): while trajectories are wrong, fine Gaussians would explain the blur, so
-    the threshold starts high and the scene stays coarse until the poses settle. The cap takes the strongest first.
+    the threshold starts high and the scene stays coarse until the poses settle. Where most gradients exceed it, growth
+    per round and the cap take the strongest first.
     """
 
     needs_statistics = True
@@ -161,8 +176,9 @@ class AnnealedDensity:
         self, config: DensityConfig, gaussians: Gaussians, optimizer: GaussianAdam, total_steps: int,
         rng: torch.Generator,
     ) -> None:  # fmt: skip
-        self.config, self.gaussians, self.optimizer, self.rng = config, gaussians, optimizer, rng
+        self.config, self.gaussians, self.optimizer = config, gaussians, optimizer
         self.last_step = int(config.until * total_steps)
+        self.growth = growth_per_round(config, gaussians.num_gaussians, total_steps)
         self._reset()
 
     def _reset(self) -> None:
@@ -194,22 +210,31 @@ class AnnealedDensity:
             return  # nothing would be left to train; a later round sees more
         mean = self.sum / self.seen.clamp_min(1.0)
         mean[~keep] = 0.0
-        room = c.max_gaussians - int(keep.sum())
+        count = int(keep.sum())
+        room = next_count(count, self.growth, c.max_gaussians) - count
         chosen = (mean > threshold).nonzero()[:, 0]
         if len(chosen) > room:
             chosen = chosen[mean[chosen].argsort(descending=True)[: max(room, 0)]]
+        offset = split_longest(g, chosen)
         rows = {name: getattr(g, name).detach()[chosen].clone() for name in PARAMETERS}
-        largest = g.scales[chosen].amax(dim=1)
-        split = largest > g.scales.amax(dim=1).median()
-        # A split pair straddles the old centre along a random draw of its own shape; a clone starts in place.
-        offset = torch.randn(len(chosen), 3, generator=self.rng, device=chosen.device) * g.scales[chosen]
-        offset = (
-            torch.einsum("nij,nj->ni", quaternion.to_matrix(quaternion.normalize(g.quats[chosen])), offset)
-            * split[:, None]
-        )
         rows["means"] += offset
-        rows["log_scales"] -= math.log(1.6) * split[:, None]
         g.means[chosen] -= offset
-        g.log_scales[chosen] -= math.log(1.6) * split[:, None]
         self.optimizer.reset_rows(chosen)
         self.optimizer.replace_rows(keep.nonzero()[:, 0], rows, len(chosen))
+
+
+def split_longest(gaussians: Gaussians, chosen: Tensor) -> Tensor:
+    """Shrink the longest axis of Gaussians `chosen` [M] in place; -> the offset [M,3] of one part, the other's is its
+    opposite.
+
+    Two equal parts at +-d standard deviations have the variance of the whole if each keeps sqrt(1 - d^2) of its
+    length: the picture hardly changes, however coarse the Gaussian is. (A random offset and three shorter axes, as in
+    3DGS, tear holes into a scene that starts with few points.)
+    """
+    longest = gaussians.log_scales[chosen].argmax(dim=1, keepdim=True)
+    axes = quaternion.to_matrix(quaternion.normalize(gaussians.quats[chosen]))
+    direction = axes.gather(2, longest[:, :, None].expand(-1, 3, 1))[..., 0]
+    offset = SPLIT_AT * gaussians.scales[chosen].gather(1, longest) * direction
+    shrink = torch.zeros_like(offset).scatter(1, longest, 0.5 * math.log(1.0 - SPLIT_AT**2))
+    gaussians.log_scales[chosen] += shrink
+    return offset

@@ -38,7 +38,7 @@ from deblurgs.train.density import make_density
 from deblurgs.train.holdout import BestState, HeldOutBlocks, Snapshot
 from deblurgs.train.losses import photometric_loss
 from deblurgs.train.model import AnyTrajectory, frame_light, supersampled
-from deblurgs.train.optimizer import FrameAdam, GaussianAdam, exponential, skip_unless
+from deblurgs.train.optimizer import FrameAdam, GaussianAdam, cooled, exponential, skip_unless
 from deblurgs.train.outcome import LOOK_EVERY, LossRecord, all_finite
 from deblurgs.train.relief import relieve
 from deblurgs.train.sampler import FrameSampler
@@ -349,7 +349,7 @@ class Trainer:
             self.forget_gradients()
             return torch.full_like(value, math.nan)
         means_lr = exponential(c.means_lr, c.means_lr_end, progress) * self.lr_factor
-        self.optimizer.set_means_lr(means_lr)
+        self.optimizer.set_rates(means_lr, self.lr_factor * cooled(c.cool_from, c.cool_to, progress))
         self.optimizer.step(good)
         if self.step >= c.trajectory.start_step:
             self._step_cameras(frame, progress, good)
@@ -459,7 +459,6 @@ class Trainer:
         self._restore(snapshot)
         self.lr_factor *= 0.5
         self.optimizer = GaussianAdam(self.gaussians, self.config)
-        self.optimizer.scale_lr(self.lr_factor)
         self.knot_optimizer = FrameAdam(self.trajectory.knots)
         self.times_optimizer = times_adam(self.trajectory)
         self.gain_optimizer = FrameAdam(self.photometry.log_gains)

@@ -1,5 +1,7 @@
 """Optimisers: Adam over Gaussians whose number changes, and Adam over rows of which every step visits a few."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -20,15 +22,16 @@ class GaussianAdam:
             "sh0": config.colors_lr,
             "shN": config.colors_lr / 15.0,
         }
-        groups = [{"params": [getattr(gaussians, n)], "lr": rates[n], "name": n} for n in PARAMETERS]
+        groups = [
+            {"params": [getattr(gaussians, n)], "lr": rates[n], "first_lr": rates[n], "name": n}
+            for n in PARAMETERS
+        ]
         self.adam = torch.optim.Adam(groups, betas=(0.9, 0.999), eps=1e-15, fused=True)
 
-    def set_means_lr(self, lr: float) -> None:
-        self.adam.param_groups[0]["lr"] = lr
-
-    def scale_lr(self, factor: float) -> None:
+    def set_rates(self, means_lr: float, factor: float) -> None:
+        """means_lr for the positions; everything else learns at `factor` times its first rate."""
         for group in self.adam.param_groups:
-            group["lr"] *= factor
+            group["lr"] = means_lr if group["name"] == "means" else factor * group["first_lr"]
 
     def step(self, good: Tensor | None = None) -> None:
         """good: bool scalar on the device; where it is False nothing changes, and nobody has to wait to know."""
@@ -112,3 +115,11 @@ def skip_unless(adam: torch.optim.Adam, good: Tensor) -> None:
 def exponential(start: float, end: float, progress: float) -> float:
     """start at progress 0, end at progress 1, a straight line on a log scale in between."""
     return start * (end / start) ** min(max(progress, 0.0), 1.0)
+
+
+def cooled(start: float, end: float, progress: float) -> float:
+    """1 until progress `start`, then along a half cosine to `end` at progress 1."""
+    if progress <= start or start >= 1.0:
+        return 1.0
+    done = (min(progress, 1.0) - start) / (1.0 - start)
+    return end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * done))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deblurgs.scene.gaussians import PARAMETERS, Gaussians
-from deblurgs.train.density import AnnealedDensity, McmcDensity, make_density
+from deblurgs.train.density import AnnealedDensity, make_density
 from deblurgs.train.holdout import BestState
 from deblurgs.train.optimizer import FrameAdam, GaussianAdam
 
@@ -49,13 +49,12 @@ def state_of(trainer: "Trainer") -> tuple[dict[str, Tensor], dict[str, Any]]:
         "strikes": t.strikes,
         "restores": t.restores,
         "lr_factor": t.lr_factor,
-        "lrs": [group["lr"] for group in t.optimizer.adam.param_groups],
         "held_out_psnr": t.held_out_psnr,
         "order": t.sampler.order,
         "views": t.views,
         "most_views": t.most_views,
         "losses": t.losses[-t.data.num_frames :],
-        "growth": t.density.growth if isinstance(t.density, McmcDensity) else None,
+        "growth": t.density.growth,
         "best_score": None if math.isinf(score) else score,
         "best_latest": t.best.latest,
         "best_stale": t.best.stale,
@@ -79,8 +78,6 @@ def restore(trainer: "Trainer", tensors: dict[str, Tensor], data: dict[str, Any]
     for room, module in (("trajectory", t.trajectory), ("photometry", t.photometry)):
         module.load_state_dict(_room(tensors, room))
     t.optimizer = GaussianAdam(t.gaussians, t.config)
-    for group, lr in zip(t.optimizer.adam.param_groups, data["lrs"], strict=True):
-        group["lr"] = float(lr)
     _load_adam("adam", t.optimizer.adam, tensors)
     if t.shared_optimizer is not None:
         _load_adam("shared_adam", t.shared_optimizer, tensors)
@@ -89,8 +86,7 @@ def restore(trainer: "Trainer", tensors: dict[str, Tensor], data: dict[str, Any]
     t.density = make_density(t.config.density, t.gaussians, t.optimizer, t.config.total_steps, t.device_rng)
     if isinstance(t.density, AnnealedDensity):
         t.density.sum, t.density.seen = (tensors[f"density.{k}"].to(device) for k in ("sum", "seen"))
-    elif isinstance(t.density, McmcDensity):
-        t.density.growth = float(data["growth"])
+    t.density.growth = float(data["growth"])
     t.sampler.losses.copy_(tensors["sampler.losses"])
     t.sampler.order = [_frame(f, t.data.num_frames) for f in data["order"]]
     t.best = _best(tensors, data, device)

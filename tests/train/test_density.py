@@ -1,10 +1,17 @@
 import torch
 
 from deblurgs.config import DensityConfig, TrainConfig
+from deblurgs.math import quaternion
 from deblurgs.raster.api import ScreenStatistics
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import PARAMETERS, Gaussians
-from deblurgs.train.density import AnnealedDensity, McmcDensity, shared_opacity_and_scale
+from deblurgs.train.density import (
+    SPLIT_AT,
+    AnnealedDensity,
+    McmcDensity,
+    shared_opacity_and_scale,
+    split_longest,
+)
 from deblurgs.train.optimizer import FrameAdam, GaussianAdam
 
 CAMERA = Camera(100, 80, 90.0, 90.0, 50.0, 40.0)
@@ -89,7 +96,7 @@ def test_annealed_splits_only_above_the_threshold_and_prunes() -> None:
     gaussians, optimizer = scene(30)
     with torch.no_grad():
         gaussians.logit_opacities[:5] = -9.0
-    config = DensityConfig(strategy="annealed", max_gaussians=33, every=1)
+    config = DensityConfig(strategy="annealed", max_gaussians=33, every=1, growth=0.5)
     density = AnnealedDensity(config, gaussians, optimizer, 100, torch.Generator().manual_seed(0))
     gradient = torch.zeros(30)
     gradient[10:25] = torch.linspace(1e-3, 2e-3, 15)
@@ -121,3 +128,40 @@ def test_a_scene_of_dead_gaussians_stays_as_it_is() -> None:
         before = gaussians.tensors()
         density.after_step(1, [], CAMERA, 1e-3)
         assert all(torch.equal(before[n], getattr(gaussians, n)) for n in PARAMETERS)
+
+
+def test_a_split_keeps_centre_and_variance_of_the_whole() -> None:
+    torch.manual_seed(1)
+    gaussians = Gaussians.from_points(torch.randn(6, 3), torch.rand(6, 3), 0)
+    with torch.no_grad():
+        gaussians.log_scales += 0.5 * torch.randn(6, 3)
+        gaussians.quats += 0.3 * torch.randn(6, 4)
+    before, chosen = covariances(gaussians), torch.tensor([0, 2, 5])
+    longest = gaussians.scales.amax(dim=1)
+    with torch.no_grad():
+        offset = split_longest(gaussians, chosen)
+    after = covariances(gaussians)
+    # Parts at +-offset: their mean is the old centre, and by the law of total variance their spread is the old one.
+    whole = after[chosen] + offset[:, :, None] * offset[:, None, :]
+    assert torch.allclose(whole, before[chosen], atol=1e-6)
+    assert torch.allclose(offset.norm(dim=1), SPLIT_AT * longest[chosen], rtol=1e-5)
+    others = torch.tensor([1, 3, 4])
+    assert torch.equal(after[others], before[others])
+
+
+def covariances(gaussians: Gaussians) -> torch.Tensor:
+    """[N,3,3]."""
+    half = quaternion.to_matrix(quaternion.normalize(gaussians.quats)) * gaussians.scales[:, None, :]
+    return (half @ half.transpose(1, 2)).detach()
+
+
+def test_growth_per_round_keeps_annealed_splitting_from_taking_everything_at_once() -> None:
+    gaussians, optimizer = scene(100)
+    config = DensityConfig(strategy="annealed", max_gaussians=150, every=1)
+    density = AnnealedDensity(config, gaussians, optimizer, 1000, torch.Generator().manual_seed(0))
+    density.sum += torch.arange(100.0)  # nearly all of them above the threshold
+    density.seen += 1.0
+    strongest = gaussians.means[75:].detach().clone()
+    density.after_step(1, None, CAMERA, 1e-3)
+    assert gaussians.num_gaussians == 125
+    assert not torch.isclose(gaussians.means[75:100], strongest).all(dim=1).any(), "the strongest were split"

@@ -12,11 +12,16 @@ from deblurgs.sfm.colmap.model import Lens, as_matrix, as_rigid
 from deblurgs.sfm.colmap.seed import SEED
 from deblurgs.sfm.staging import Settings
 
+THREADS_FROM = 100
+"""Images from which bundle adjustment uses several threads. Below that they win nothing, and sums in an order that
+threads decide make a model that now and then differs from the last one of the same photos."""
 
-def pipeline_options(settings: Settings) -> pycolmap.IncrementalPipelineOptions:
+
+def pipeline_options(settings: Settings, image_dir: Path) -> pycolmap.IncrementalPipelineOptions:
     """Mapping options with every seed fixed."""
     options = pycolmap.IncrementalPipelineOptions()
-    options.num_threads = os.cpu_count() or 1
+    many = sum(1 for _ in image_dir.iterdir()) >= THREADS_FROM
+    options.num_threads = (os.cpu_count() or 1) if many else 1
     options.random_seed = SEED
     options.mapper.random_seed = SEED
     options.triangulation.random_seed = SEED
@@ -36,7 +41,9 @@ def map_images(
     if settings.mapping == "global":
         models = pycolmap.global_mapping(database, image_dir, output, _global_options())
     else:
-        models = pycolmap.incremental_mapping(database, image_dir, output, pipeline_options(settings))
+        models = pycolmap.incremental_mapping(
+            database, image_dir, output, pipeline_options(settings, image_dir)
+        )
     return sorted(models.values(), key=lambda m: (-m.num_reg_images(), -m.num_points3D()))
 
 
@@ -67,7 +74,7 @@ def resume_mapping(
     start.write(begin)
     pycolmap.set_random_seed(SEED)
     models = pycolmap.incremental_mapping(
-        database, image_dir, output, pipeline_options(settings), input_path=begin
+        database, image_dir, output, pipeline_options(settings, image_dir), input_path=begin
     )
     best = max(models.values(), key=lambda m: m.num_reg_images(), default=start)
     return best if best.num_reg_images() > start.num_reg_images() else start
@@ -98,7 +105,7 @@ def triangulate(
             bare = pycolmap.Image(name, keypoints, image.camera_id, image.image_id)
             model.add_image_with_trivial_frame(bare, as_rigid(views[name][1]))
     output.mkdir(parents=True, exist_ok=True)
-    options = pipeline_options(Settings("triangulate"))
+    options = pipeline_options(Settings("triangulate"), image_dir)
     pycolmap.set_random_seed(SEED)
     return pycolmap.triangulate_points(model, database, image_dir, output, True, options, False)
 

@@ -6,11 +6,13 @@
 - writes the formats of `deblurgs export` (docs/exports.md) to a folder of your choice
 """
 
+import sys
 from pathlib import Path
 from typing import get_args
 
 import tyro
 
+from deblurgs.errors import DeblurgsError
 from deblurgs.log import Log
 from deblurgs.run import RunFolder
 from deblurgs.stages.formats import DEFAULT_NAMES, Format, export
@@ -18,18 +20,32 @@ from deblurgs.stages.formats import DEFAULT_NAMES, Format, export
 FORMATS: tuple[Format, ...] = ("html", "spz", "colmap", "camera-path")
 
 
-def main(run: Path, /, output: Path = Path("handed-on"), formats: tuple[Format, ...] = FORMATS) -> None:
+def main(
+    run: Path,
+    /,
+    output: Path = Path("handed-on"),
+    formats: tuple[Format, ...] = FORMATS,
+    overwrite: bool = False,
+) -> None:
     """Write a run in several formats.
 
     Args:
         run: The run folder.
         output: The folder for the results.
         formats: What to write.
+        overwrite: Replace results that are there already.
     """
     log = Log()
-    with RunFolder(run, log=log) as folder:
-        for kind in formats:
-            print(export(folder, kind, log, output / DEFAULT_NAMES.get(kind, "sharp.mp4")))
+    if not (run / "manifest.json").is_file():
+        sys.exit(f"error: {run} is not a run folder")
+    try:
+        with RunFolder(run, log=log) as folder:
+            for kind in formats:
+                target = output / DEFAULT_NAMES.get(kind, "sharp.mp4")
+                print(export(folder, kind, log, target, overwrite=overwrite))
+    except DeblurgsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     left = sorted(set(get_args(Format)) - set(formats))
     print(f"there are also: {', '.join(left)}")
 

@@ -1,8 +1,10 @@
-"""The whole job from Python: what `deblurgs run` does, stage by stage.
+"""The whole job from Python: the stages of `deblurgs run`, one by one.
 
     python examples/07_whole_job.py clip.mp4 RUN --preset fast
 
-- finished stages are not repeated: run it twice, or after Ctrl-C, and it goes on
+- finished stages are not repeated: run it twice, or after Ctrl-C, and it goes on (`deblurgs resume` does not know how
+  it was begun)
+- without camera poses it ends with exit code 4; the command would then restore the frames singly
 - errors that you can do something about are `DeblurgsError`; their `exit_code` is that of the command
 """
 

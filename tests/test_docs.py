@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import json
 import re
 import shlex
 from pathlib import Path
@@ -192,3 +193,13 @@ def test_every_field_of_the_evaluation_result_is_documented() -> None:
     documented = set(re.findall(r"`([a-z_]+)`", section))
     written = {*result, *result["machine"], *result["rows"][0], *result["rows"][0]["shutter"], *score}
     assert written <= documented, f"undocumented: {sorted(written - documented)}"
+
+
+def test_the_table_of_results_is_that_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    import bench_quality as bench
+
+    results = json.loads((ROOT / "benchmarks" / "quality.json").read_text(encoding="utf-8"))
+    shown = (ROOT / "README.md").read_text(encoding="utf-8").partition(bench.BEGIN)[2].partition(bench.END)[0]
+    assert shown.strip() == bench.table(results).strip()
+    assert "deblurgs" in shown

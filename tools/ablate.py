@@ -16,6 +16,8 @@ from pathlib import Path
 
 from bench_quality import commit, today
 
+from deblurgs.config import preset
+
 START, END = "<!-- ablation: written by tools/ablate.py -->", "<!-- end of ablation -->"
 
 VARIANTS: dict[str, tuple[str, list[str]]] = {
@@ -41,7 +43,7 @@ def options_of(name: str, common: list[str]) -> list[str]:
     """Command line options of a variant. One scale gets as many steps as all scales together."""
     if name != "one-scale":
         return VARIANTS[name][1]
-    steps = [800, 1000, 1000]
+    steps = list(preset("default").steps)
     if "--train.steps" in common:
         at = common.index("--train.steps") + 1
         steps = []

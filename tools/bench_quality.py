@@ -2,9 +2,9 @@
 
     python tools/bench_quality.py DATA --json benchmarks/quality.json --docs README.md [--only blurball-fast,...]
 
-DATA holds the scene folders (deblurnerf_blurball, synth_desk, bic_video). Each scene runs in a process of its own, one
-after the other; run it on a quiet machine, since training seconds are part of the result. Scenes already in the JSON
-file are kept unless they are measured again; the table between the marks in the docs file is written from the JSON
+DATA holds the scene folders (deblurnerf_blurball, synth_desk, bic_video, fox). Each scene runs in a process of its own,
+one after the other; run it on a quiet machine, since training seconds are part of the result. Scenes already in the
+JSON file are kept unless they are measured again; the table between the marks in the docs file is written from the JSON
 file. fox has no sharp views: every eighth of its photos is held out instead.
 """
 
@@ -105,8 +105,10 @@ def table(results: dict[str, dict]) -> str:
 
 
 def write_table(docs: Path, results: dict[str, dict]) -> None:
-    before, _, rest = docs.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
+    before, begin, rest = docs.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"{docs} does not hold the marks {BEGIN} and {END}")
     docs.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}", encoding="utf-8")
 
 

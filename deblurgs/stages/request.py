@@ -39,7 +39,8 @@ def save_request(
     device: DeviceName | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Write config.json: the source, the preset and only what differs from the defaults; what is not given stays.
+    """Write config.json: the source, the preset and all training settings, so that other defaults of a later version do
+    not change a run that was begun; what is not given stays.
 
     Raises UsageError, and leaves the file, where an unfinished training was begun with other settings.
     """
@@ -58,7 +59,7 @@ def save_request(
     if train is not None and preset_name is not None:
         data |= {
             "preset": preset_name,
-            "train": to_dict(train, preset(preset_name)),
+            "train": to_dict(train),
             "checkpoint_every": checkpoint_every,
         }
     if fallback is not None:

@@ -15,7 +15,7 @@ from deblurgs.train.optimizer import GaussianAdam, exponential
 
 MAX_COPIES = 51
 FULL_AT = 0.4
-"""Share of all steps at which the cap is reached at the latest, if `MOST_GROWTH` per round allows it."""
+"""Share of all steps by which the number of Gaussians may reach the cap, if `MOST_GROWTH` per round allows it."""
 MOST_GROWTH = 1.0
 SPLIT_AT = 0.8
 """The two parts of a split Gaussian lie this many of its standard deviations off its centre."""
@@ -56,8 +56,8 @@ def growth_per_round(config: DensityConfig, num_gaussians: int, total_steps: int
 
 
 def next_count(count: int, growth: float, most: int) -> int:
-    """How many Gaussians a round of growth may leave: at least one more, at most `most`."""
-    return min(most, max(count + 1, int(count * (1.0 + growth))))
+    """How many Gaussians a round of growth may leave: at most `most`, at least one more unless growth is 0."""
+    return min(most, max(count + 1, int(count * (1.0 + growth)))) if growth > 0 else count
 
 
 class McmcDensity:
@@ -223,13 +223,15 @@ class AnnealedDensity:
         self.optimizer.replace_rows(keep.nonzero()[:, 0], rows, len(chosen))
 
 
+@torch.no_grad()
 def split_longest(gaussians: Gaussians, chosen: Tensor) -> Tensor:
     """Shrink the longest axis of Gaussians `chosen` [M] in place; -> the offset [M,3] of one part, the other's is its
     opposite.
 
-    Two equal parts at +-d standard deviations have the variance of the whole if each keeps sqrt(1 - d^2) of its
-    length: the picture hardly changes, however coarse the Gaussian is. (A random offset and three shorter axes, as in
-    3DGS, tear holes into a scene that starts with few points.)
+    Two equal parts at +-d standard deviations have together the centre and covariance of the whole if each keeps
+    sqrt(1 - d^2) of its length. Opacity is kept, so their weight is 2 sqrt(1 - d^2) = 1.2 times the old one. A random
+    offset and three shorter axes, as in 3DGS, tear holes into a scene that starts with few points; fainter parts were
+    no better.
     """
     longest = gaussians.log_scales[chosen].argmax(dim=1, keepdim=True)
     axes = quaternion.to_matrix(quaternion.normalize(gaussians.quats[chosen]))

@@ -465,9 +465,11 @@ class Trainer:
         self.shared_optimizer = shared_adam(
             self.trajectory, self.photometry, self.config, fused=not self.on_host
         )
+        growth = self.density.growth  # of the whole run, not of what is left of it
         self.density = make_density(
             self.config.density, self.gaussians, self.optimizer, self.config.total_steps, self.device_rng
         )
+        self.density.growth = growth
         return True
 
 

@@ -165,3 +165,13 @@ def test_growth_per_round_keeps_annealed_splitting_from_taking_everything_at_onc
     density.after_step(1, None, CAMERA, 1e-3)
     assert gaussians.num_gaussians == 125
     assert not torch.isclose(gaussians.means[75:100], strongest).all(dim=1).any(), "the strongest were split"
+
+
+def test_growth_of_zero_keeps_the_number_of_gaussians() -> None:
+    gaussians, optimizer = scene(20)
+    config = DensityConfig(strategy="annealed", max_gaussians=40, every=1, growth=0.0)
+    density = AnnealedDensity(config, gaussians, optimizer, 100, torch.Generator().manual_seed(0))
+    density.sum += 1.0
+    density.seen += 1.0
+    density.after_step(1, None, CAMERA, 1e-3)
+    assert gaussians.num_gaussians == 20

@@ -118,6 +118,34 @@ def test_both_density_strategies_stay_under_the_cap(blurred: TrainingSet, strate
     assert 250 < scene.gaussians.num_gaussians <= 400
 
 
+def test_learning_rates_fall_at_the_end_and_survive_a_return_to_an_earlier_state(
+    blurred: TrainingSet, monkeypatch
+) -> None:
+    seen: list[tuple[int, float, float]] = []
+    calls: list[int] = []
+
+    def spoiled(*arguments, **options):
+        calls.append(1)
+        value = loss(*arguments, **options)
+        return (
+            value * math.nan if 5 <= len(calls) < 8 else value
+        )  # three strikes: half the rates from there on
+
+    def look(trainer: loop.Trainer) -> None:
+        rates = {group["name"]: group["lr"] for group in trainer.optimizer.adam.param_groups}
+        seen.append((trainer.step, rates["sh0"], trainer.density.growth))
+
+    loss = loop.photometric_loss
+    monkeypatch.setattr(loop, "photometric_loss", spoiled)
+    config = small(40, cool_from=0.5, cool_to=0.1)
+    loop.Trainer(blurred, config, QUIET, observe=look).train()
+    rate = {step: sh0 for step, sh0, _ in seen}
+    assert rate[4] == pytest.approx(config.colors_lr)
+    assert rate[15] == pytest.approx(0.5 * config.colors_lr)
+    assert rate[40] < 0.12 * 0.5 * config.colors_lr
+    assert len({growth for _, _, growth in seen}) == 1, "growth is that of the whole run"
+
+
 @pytest.mark.parametrize("kind", ["linear", "cubic", "bezier", "static"])
 def test_every_kind_of_trajectory_trains(blurred: TrainingSet, kind) -> None:
     scene = train(

@@ -45,7 +45,7 @@ from deblurgs.sfm.colmap.model import (
     squared_error,
     without_images,
 )
-from deblurgs.sfm.colmap.seed import SEED
+from deblurgs.sfm.colmap.repeatable import SEED
 
 __all__ = [
     "CAMERA_MODEL",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pycolmap
 
-from deblurgs.sfm.colmap.seed import SEED
+from deblurgs.sfm.colmap.repeatable import SEED
 from deblurgs.sfm.staging import FrameFile, Settings, mask_folder
 
 CAMERA_MODEL = "SIMPLE_RADIAL"

@@ -1,6 +1,5 @@
 """From matches to models: mapping, triangulation and single poses."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,19 +8,14 @@ import pycolmap
 from numpy.typing import NDArray
 
 from deblurgs.sfm.colmap.model import Lens, as_matrix, as_rigid
-from deblurgs.sfm.colmap.seed import SEED
+from deblurgs.sfm.colmap.repeatable import SEED, adjustment_threads
 from deblurgs.sfm.staging import Settings
-
-THREADS_FROM = 100
-"""Images from which bundle adjustment uses several threads. Below that they win nothing, and sums in an order that
-threads decide make a model that now and then differs from the last one of the same photos."""
 
 
 def pipeline_options(settings: Settings, image_dir: Path) -> pycolmap.IncrementalPipelineOptions:
     """Mapping options with every seed fixed."""
     options = pycolmap.IncrementalPipelineOptions()
-    many = sum(1 for _ in image_dir.iterdir()) >= THREADS_FROM
-    options.num_threads = (os.cpu_count() or 1) if many else 1
+    options.num_threads = adjustment_threads(sum(1 for _ in image_dir.iterdir()))
     options.random_seed = SEED
     options.mapper.random_seed = SEED
     options.triangulation.random_seed = SEED
@@ -39,7 +33,7 @@ def map_images(
     output.mkdir(parents=True, exist_ok=True)
     pycolmap.set_random_seed(SEED)
     if settings.mapping == "global":
-        models = pycolmap.global_mapping(database, image_dir, output, _global_options())
+        models = pycolmap.global_mapping(database, image_dir, output, _global_options(image_dir))
     else:
         models = pycolmap.incremental_mapping(
             database, image_dir, output, pipeline_options(settings, image_dir)
@@ -47,9 +41,9 @@ def map_images(
     return sorted(models.values(), key=lambda m: (-m.num_reg_images(), -m.num_points3D()))
 
 
-def _global_options() -> pycolmap.GlobalPipelineOptions:
+def _global_options(image_dir: Path) -> pycolmap.GlobalPipelineOptions:
     options = pycolmap.GlobalPipelineOptions()
-    options.num_threads = os.cpu_count() or 1
+    options.num_threads = adjustment_threads(sum(1 for _ in image_dir.iterdir()))
     for part in (
         options,
         options.mapper,
@@ -58,7 +52,7 @@ def _global_options() -> pycolmap.GlobalPipelineOptions:
         options.mapper.retriangulation,
     ):
         part.random_seed = SEED
-    options.mapper.num_threads = os.cpu_count() or 1
+    options.mapper.num_threads = options.num_threads
     options.mapper.global_positioning.use_gpu = False
     options.mapper.bundle_adjustment.ceres.use_gpu = False
     return options

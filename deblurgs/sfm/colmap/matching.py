@@ -11,7 +11,7 @@ import pycolmap
 from numpy.typing import NDArray
 
 from deblurgs.sfm.colmap.model import as_matrix
-from deblurgs.sfm.colmap.seed import SEED
+from deblurgs.sfm.colmap.repeatable import SEED
 from deblurgs.sfm.parallax import MatchedPair
 from deblurgs.sfm.staging import Settings
 from deblurgs.sfm.support import RayPair

@@ -1,7 +1,6 @@
 """Reading, changing and measuring models; poses as matrices."""
 
 import copy
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from deblurgs.errors import SfmError
 from deblurgs.scene.camera import Camera
+from deblurgs.sfm.colmap.repeatable import adjustment_threads
 from deblurgs.sfm.diagnose import Reading
 from deblurgs.sfm.staging import FrameFile
 
@@ -73,7 +73,7 @@ def simplified(model: pycolmap.Reconstruction) -> pycolmap.Reconstruction:
     options = pycolmap.BundleAdjustmentOptions()
     options.refine_extra_params = False
     options.print_summary = False
-    options.ceres.solver_options.num_threads = os.cpu_count() or 1
+    options.ceres.solver_options.num_threads = adjustment_threads(result.num_reg_images())
     pycolmap.bundle_adjustment(result, options)
     result.update_point_3d_errors()
     return result
@@ -235,7 +235,7 @@ def without_images(model: pycolmap.Reconstruction, names: Sequence[str]) -> pyco
         result.delete_point3D(point_id)
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
-    options.ceres.solver_options.num_threads = os.cpu_count() or 1
+    options.ceres.solver_options.num_threads = adjustment_threads(result.num_reg_images())
     pycolmap.bundle_adjustment(result, options)
     result.update_point_3d_errors()
     return result

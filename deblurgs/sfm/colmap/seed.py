@@ -1,3 +1,0 @@
-"""The seed of everything random in pycolmap."""
-
-SEED = 0

@@ -39,7 +39,7 @@ def unpack(path: Path, target: Path) -> None:
                     file = place.open("xb")
                 with file, _opened(archive, member) as packed:
                     # The size in the header is only a claim, but no more than that is ever taken.
-                    while block := packed.read(2**20):
+                    while block := _read(packed):
                         with explained_write_errors(place):
                             file.write(block)
     except _DAMAGE as error:
@@ -52,6 +52,13 @@ def _opened(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
     try:
         return archive.open(member)
     except OSError as error:  # a place before the start of the file
+        raise zipfile.BadZipFile(str(error)) from error
+
+
+def _read(packed: IO[bytes]) -> bytes:
+    try:
+        return packed.read(2**20)
+    except OSError as error:  # bzip2's way of saying that its data is damaged
         raise zipfile.BadZipFile(str(error)) from error
 
 
@@ -69,6 +76,7 @@ def _check(path: Path, members: list[zipfile.ZipInfo]) -> None:
             f"the archive {path} would unpack to {len(members)} files of {total / 2**30:.1f} GB, more than the limit "
             f"of {MAX_MEMBERS} files and {MAX_BYTES / 2**30:.0f} GB; unpack it yourself and give the folder"
         )
+    seen: set[PurePosixPath] = set()
     for member in members:
         pure = PurePosixPath(member.filename.replace("\\", "/"))
         if (
@@ -79,6 +87,9 @@ def _check(path: Path, members: list[zipfile.ZipInfo]) -> None:
             or "\0" in member.filename
         ):
             raise CaptureError(f"the archive {path} holds {member.filename[:100]!r}, which leaves its folder")
+        if pure in seen:
+            raise CaptureError(f"the archive {path} holds {member.filename[:100]!r} twice")
+        seen.add(pure)
         if stat.S_ISLNK(member.external_attr >> 16):
             raise CaptureError(
                 f"the archive {path} holds the link {member.filename[:100]!r}; only files are taken"

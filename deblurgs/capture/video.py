@@ -177,7 +177,8 @@ class VideoReader:
             raise CaptureError(f"cannot open the video {self.path}: {error.strerror}") from error
         with file:
             try:
-                container = av.open(file, mode="r", format=self.container)
+                # Titles and the like are not always UTF-8, and nobody asks for them here.
+                container = av.open(file, mode="r", format=self.container, metadata_errors="replace")
             except FFmpegError as error:
                 raise CaptureError(
                     f"cannot read the video {self.path}: {_plain(error)}. The file is damaged or incomplete (a "
@@ -198,7 +199,7 @@ def decode_still(path: Path) -> Pixels:
         with path.open("rb") as file:
             demuxer = "png_pipe" if file.read(4) == b"\x89PNG" else "tiff_pipe"
             file.seek(0)
-            with av.open(file, mode="r", format=demuxer) as container:
+            with av.open(file, mode="r", format=demuxer, metadata_errors="replace") as container:
                 frame = next(container.decode(video=0), None)
                 if frame is None:
                     raise OSError(f"no picture in {path}")

@@ -65,6 +65,7 @@ def write_video(
     colour: dict[str, int] | None = None,
     source_format: str = "rgb24",
     container_options: dict[str, str] | None = None,
+    title: str | None = None,
 ) -> Path:
     """Encode pictures; pts in units of 1/(1000 fps) s; rotation in degrees counterclockwise as display matrix."""
     with av.open(str(path), "w", options=container_options or {}) as container:
@@ -77,6 +78,8 @@ def write_video(
         stream.codec_context.time_base = Fraction(1, 1000 * fps)
         for key, value in (colour or {}).items():
             setattr(stream.codec_context, key, value)
+        if title is not None:
+            container.metadata["title"] = title
         if rotation is not None:
             stream.set_display_rotation(rotation)
         for index, picture in enumerate(pictures):

@@ -4,6 +4,7 @@ import json
 import math
 import stat
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -188,10 +189,14 @@ def test_an_archive_of_photos_is_a_folder_of_photos(tmp_path: Path, log: Log) ->
     assert len(ingest(tmp_path / "clip.zip", tmp_path / "out", log=log).frames) == 4
 
 
-@pytest.mark.parametrize("kind", ["up", "absolute", "link", "bomb", "many", "cut", "empty", "encrypted"])
+@pytest.mark.parametrize(
+    "kind", ["up", "absolute", "link", "bomb", "many", "cut", "empty", "encrypted", "twice", "bzip2"]
+)
 def test_a_hostile_archive_writes_nothing(tmp_path: Path, log: Log, monkeypatch, kind: str) -> None:
     path = tmp_path / "in.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+    packing = zipfile.ZIP_BZIP2 if kind == "bzip2" else zipfile.ZIP_DEFLATED
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", packing) as file:
+        warnings.simplefilter("ignore", UserWarning)  # of the second member with the same name
         if kind in ("up", "absolute"):
             file.writestr("../canary.png" if kind == "up" else "/tmp/deblurgs-canary.png", b"x")
         elif kind == "link":
@@ -203,6 +208,10 @@ def test_a_hostile_archive_writes_nothing(tmp_path: Path, log: Log, monkeypatch,
         elif kind != "empty":
             for i in range(5):
                 file.writestr(f"{i}.png", b"x" * 100)
+        if kind == "twice":
+            file.writestr("0.png", b"y" * 100)
+    if kind == "bzip2":
+        path.write_bytes(path.read_bytes().replace(b"1AY&SY", b"1AY&SX"))
     if kind == "many":
         monkeypatch.setattr(archive, "MAX_MEMBERS", 3)
     if kind == "cut":

@@ -345,6 +345,12 @@ def test_sound_beside_the_picture_does_not_matter(tmp_path: Path, log: Log) -> N
     assert len(ingest(path, tmp_path / "out", log=log).frames) >= 12
 
 
+def test_a_title_in_another_encoding_does_not_matter(tmp_path: Path, log: Log) -> None:
+    path = write_video(tmp_path / "clip.mp4", moving(14), title="plain letters")
+    path.write_bytes(path.read_bytes().replace(b"plain letters", b"pl\xe4in \xffetters"))
+    assert len(ingest(path, tmp_path / "out", log=log).frames) >= 12
+
+
 # Case 15.
 @pytest.mark.parametrize(
     "name",

@@ -1,11 +1,14 @@
 """Measure the enlarging network on pictures that it was not trained on -> benchmarks/upscale.json.
 
     python tools/bench_upscale.py PICTURES [--scales 2 4] [--out benchmarks/upscale.json]
+    python tools/bench_upscale.py PICTURES --imdn IMDN_x2.pth IMDN_x4.pth
 
 PICTURES: a folder of sharp pictures of sources that the training set does not have. *matched*: degradations drawn from
 the training distribution; *mismatched*: disk blur instead of Gaussian, box reduction instead of bicubic,
 signal-dependent noise, WebP instead of JPEG. Methods: bicubic, the network with z estimated (as shipped), without the
-learnt intervention, and with the true z.
+learnt intervention, and with the true z. With `--imdn`, published checkpoints of IMDN are measured on the same
+pictures; they were trained for bicubic reduction alone, so *clean* pictures, to which nothing else was done, are
+measured then too.
 """
 
 import argparse
@@ -18,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from imdn_baseline import imdn
 from PIL import Image
 from torch import Tensor
 
@@ -62,15 +66,29 @@ def mismatched(sharp: Tensor, scale: int, generator: torch.Generator) -> tuple[n
     return pixels, factors
 
 
-def measure(folder: Path, scales: list[int], repeats: int, weights: Path | None) -> dict[str, object]:
+def clean(sharp: Tensor, scale: int, generator: torch.Generator) -> tuple[np.ndarray, Tensor]:
+    """Bicubic reduction and nothing else."""
+    del generator
+    none = torch.zeros(1, len(d.FACTORS))
+    noise = torch.zeros(1, 3, sharp.shape[2] // scale, sharp.shape[3] // scale)
+    shape = d.random_shape(1, torch.Generator().manual_seed(0))  # of a blur of no extent
+    return to_pixels(d.observe(sharp, none, shape, noise, scale).observed[0]), none
+
+
+def measure(
+    folder: Path, scales: list[int], repeats: int, weights: Path | None, checkpoints: list[Path]
+) -> dict[str, object]:
+    others = dict(map(imdn, checkpoints))
     model = load_model(weights) if weights else shipped_model()
     rows: list[dict[str, object]] = []
     truths, guesses = [], []
-    for kind, make in (("matched", matched), ("mismatched", mismatched)):
+    kinds = [("matched", matched), ("mismatched", mismatched), *([("clean", clean)] if others else [])]
+    for kind, make in kinds:
         for scale in scales:
             generator = torch.Generator().manual_seed(1)
-            scores: dict[str, list[tuple[float, float]]] = {m: [] for m in METHODS}
-            for path in sorted(folder.glob("*.png")) * repeats:
+            methods = (*METHODS, *(["imdn"] if scale in others else []))
+            scores: dict[str, list[tuple[float, float]]] = {m: [] for m in methods}
+            for path in sorted(folder.glob("*.png")) * (1 if kind == "clean" else repeats):
                 picture = np.asarray(Image.open(path).convert("RGB"))
                 height, width = (n // (8 * scale) * 8 * scale for n in picture.shape[:2])
                 sharp = torch.from_numpy(picture[:height, :width].astype(np.float32) / 255)
@@ -85,6 +103,8 @@ def measure(folder: Path, scales: list[int], repeats: int, weights: Path | None)
                 answers = {"bicubic": to_pixels(d.enlarge(small, scale)[0])}
                 for name, told in (("network", estimated), ("no_intervention", plain), ("true_z", factors)):
                     answers[name] = enlarge_pixels(model, pixels, told, scale)
+                if scale in others:
+                    answers["imdn"] = others[scale](pixels)
                 for name, answer in answers.items():
                     got = torch.from_numpy(answer.astype(np.float32) / 255)
                     scores[name].append((float(psnr(got, sharp)), float(ssim(got, sharp))))
@@ -127,6 +147,9 @@ def main() -> None:
     parser.add_argument("--scales", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--repeats", type=int, default=4, help="degradations per picture")
     parser.add_argument("--weights", type=Path)
+    parser.add_argument(
+        "--imdn", type=Path, nargs="+", default=[], help="published checkpoints, one per scale"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/upscale.json"))
     arguments = parser.parse_args()
     commit = subprocess.run(
@@ -138,7 +161,9 @@ def main() -> None:
         "threads": torch.get_num_threads(),
     }
     head["held_out"] = sorted(p.stem for p in arguments.pictures.glob("*.png"))  # pyright: ignore[reportArgumentType]
-    found = measure(arguments.pictures, arguments.scales, arguments.repeats, arguments.weights)
+    found = measure(
+        arguments.pictures, arguments.scales, arguments.repeats, arguments.weights, arguments.imdn
+    )
     arguments.out.write_text(json.dumps(head | found, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(found["factor_correlation"]), json.dumps(found["cost"]))
 

@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 
 from deblurgs import files
 from deblurgs.capture.detect import Kind
+from deblurgs.capture.verdicts import read_verdicts
 from deblurgs.errors import CaptureError
 from deblurgs.scene.frame import Frame
 
@@ -75,7 +76,10 @@ def save_capture(capture: Capture, out_dir: Path) -> None:
 
 
 def load_capture(out_dir: Path) -> Capture:
-    """Read `frames.json` back. Raises CaptureError when it is missing, damaged or points outside `out_dir`."""
+    """Read `frames.json` back, and what triage found of the frames.
+
+    Raises CaptureError when it is missing, damaged or points outside `out_dir`.
+    """
     path = out_dir / FRAMES_FILE
     record = read_json(path)
     if not isinstance(record, dict) or record.get("format") != _FORMAT:
@@ -114,6 +118,7 @@ def _capture(record: dict[str, Any], out_dir: Path) -> Capture:
     twins: dict[str, Path] = {}
     masks: dict[str, Path] = {}
     sources: dict[str, str] = {}
+    verdicts = read_verdicts(out_dir / TRIAGE_FILE)
 
     def frames(key: str, split: str) -> list[Frame]:
         items = []
@@ -136,6 +141,7 @@ def _capture(record: dict[str, Any], out_dir: Path) -> Capture:
                     # Older captures have neither.
                     _number(item.get("exposure_s")),
                     None if item.get("camera") is None else str(item["camera"]),
+                    verdicts.get(name) if split == "train" else None,
                 )
             )  # fmt: skip
         return items

@@ -70,6 +70,8 @@ def detect_source(source: Path, images: str | None = None, exclude: Path | None 
         )
     if source.suffix.lower() == ".json":
         return _with_views("transforms", source.parent, transforms.read_transforms(source))
+    if source.suffix.lower() in RAW_SUFFIXES:
+        raise TooFewFramesError(_single_image(source))  # some begin like an mp4, some like nothing else
     return Source("video", source, container=_video_container(source))
 
 

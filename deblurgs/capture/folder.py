@@ -9,19 +9,20 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from deblurgs.capture import dataset, triage
 from deblurgs.capture.dataset import Capture
 from deblurgs.capture.detect import Source
 from deblurgs.capture.given import views_json
-from deblurgs.capture.image import to_8_bit, write_png
+from deblurgs.capture.greys import grey_picture
+from deblurgs.capture.image import write_png
 from deblurgs.capture.llff import read_poses_bounds
 from deblurgs.capture.mask import MaskMismatchError, masked
 from deblurgs.capture.names import FrameNames
 from deblurgs.capture.photo import Photo, UnusablePhoto, decode_photo
 from deblurgs.errors import CaptureError, SfmError
 from deblurgs.log import Log
+from deblurgs.math.patches import fine_detail
 from deblurgs.scene.frame import Frame, Split
 
 _MODEL_PARTS = ("cameras", "images", "points3D", "rigs", "frames")
@@ -36,6 +37,7 @@ class _Candidate:
     path: Path
     digest: str
     sharpness: float
+    detail: float
     position: float
 
 
@@ -65,7 +67,7 @@ def _choose(candidates: list[_Candidate], max_frames: int, store: "_Store") -> l
         return candidates
     picked = set(
         triage.choose_frames(
-            [c.position for c in candidates], [c.sharpness for c in candidates], max_frames, 1e-4
+            [c.position for c in candidates], [c.detail for c in candidates], max_frames, 1e-4
         )
     )
     for index, candidate in enumerate(candidates):
@@ -118,8 +120,13 @@ class _Store:
                     bar.update(done + 1)
                 for note in photo.notes:
                     self.log.warn(f"{_shown(name)}: {note}")
-                score, position = _measure(photo, motion)
-                candidates.append(_Candidate(name, path, _digest(photo.pixels), score, position))
+                small = grey_picture(name, photo.pixels, triage.SHARPNESS_SIDE).grey
+                candidates.append(
+                    _Candidate(
+                        name, path, _digest(photo.pixels), triage.sharpness(small), fine_detail(small),
+                        motion.push(triage.motion_picture(small)),
+                    )
+                )  # fmt: skip
         if damaged * 2 > total:
             first = "; ".join(f"{_shown(name)}: {reason}" for name, reason in self.dropped[:3])
             raise CaptureError(
@@ -207,9 +214,12 @@ class _Store:
     def write_triage(self, candidates: list[_Candidate], chosen: list[_Candidate]) -> None:
         kept = {c.source for c in chosen}
         rows = [
-            {"name": c.source, "sharpness": c.sharpness, "motion": c.position, "kept": c.source in kept}
+            {
+                "name": c.source, "sharpness": c.sharpness, "detail": c.detail, "motion": c.position,
+                "kept": c.source in kept,
+            }
             for c in candidates
-        ]
+        ]  # fmt: skip
         dataset.write_json(self.out_dir / dataset.TRIAGE_FILE, {"candidates": rows})
 
     def copy_model(self) -> Path | None:
@@ -267,14 +277,6 @@ def no_motion(what: str, blank: bool) -> SfmError:
     return SfmError(
         f"no parallax: camera did not move ({what}). Depth needs photos from different places: walk around the subject"
     )
-
-
-def _measure(photo: Photo, motion: triage.MotionPath) -> tuple[float, float]:
-    grey = Image.fromarray(to_8_bit(photo.pixels)).convert("L")
-    scale = min(1.0, triage.SHARPNESS_SIDE / max(grey.size))
-    size = (max(round(grey.width * scale), 1), max(round(grey.height * scale), 1))
-    small = np.asarray(grey.resize(size, Image.Resampling.BOX), np.float32) / np.float32(255.0)
-    return triage.sharpness(small), motion.push(triage.motion_picture(small))
 
 
 def _digest(pixels: NDArray[np.generic]) -> str:

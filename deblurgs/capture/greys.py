@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deblurgs.capture.dataset import Capture
-from deblurgs.capture.detect import IMAGE_SUFFIXES, Source, detect_source
+from deblurgs.capture.detect import IMAGE_SUFFIXES, RAW_SUFFIXES, Source, detect_source
 from deblurgs.capture.image import Pixels, read_pixels, to_8_bit
 from deblurgs.capture.photo import UnusablePhoto, decode_photo
 from deblurgs.errors import CaptureError
@@ -49,7 +49,7 @@ def source_greys(
     Unusable photos are reported and left out; damage ends a video with a warning. Raises CaptureError when nothing can
     be read.
     """
-    if source.is_file() and source.suffix.lower() in IMAGE_SUFFIXES:
+    if source.is_file() and source.suffix.lower() in IMAGE_SUFFIXES | RAW_SUFFIXES:
         yield from _photos({source.name: source}, source, longer_side, max_pixels, log)
         return
     found = detect_source(source)

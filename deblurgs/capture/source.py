@@ -5,6 +5,8 @@
 
 import shutil
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from deblurgs.capture import dataset
@@ -54,8 +56,11 @@ def ingest(
     """
     if max_frames is not None and max_frames < MIN_FRAMES:
         raise UsageError(f"--max-frames {max_frames}: at least {MIN_FRAMES} frames are needed")
-    if source.suffix.lower() == ".zip" and source.is_file():
-        return _ingest_archive(source, out_dir, max_frames, max_pixels, images, log)
+    if _is_archive(source):
+        with opened(source, out_dir) as folder:
+            return ingest(
+                folder, out_dir, max_frames=max_frames, max_pixels=max_pixels, images=images, log=log
+            )
     found = detect_source(source, images, exclude=out_dir)
     _check_output(source, out_dir)
     earlier = len(log.warnings)
@@ -82,10 +87,15 @@ def ingest(
     return load_capture(out_dir)
 
 
-def _ingest_archive(
-    source: Path, out_dir: Path, max_frames: int | None, max_pixels: float, images: str | None, log: Log
-) -> Capture:
-    """A zip file is unpacked beside the frames, read as a folder, and its unpacked files are deleted again."""
+@contextmanager
+def opened(source: Path, out_dir: Path) -> Iterator[Path]:
+    """The source as a file or folder: a zip file is unpacked inside `out_dir`, and deleted there at the end.
+
+    Raises CaptureError for an archive that cannot be trusted, ResourceError when the disk is full.
+    """
+    if not _is_archive(source):
+        yield source
+        return
     place = out_dir / _UNPACKED
     shutil.rmtree(place, ignore_errors=True)
     try:
@@ -94,9 +104,13 @@ def _ingest_archive(
         folder = place / source.stem
         while [p.is_dir() for p in folder.iterdir()] == [True] and not (folder / "keyframes").is_dir():
             folder = next(folder.iterdir())
-        return ingest(folder, out_dir, max_frames=max_frames, max_pixels=max_pixels, images=images, log=log)
+        yield folder
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _is_archive(source: Path) -> bool:
+    return source.suffix.lower() == ".zip" and source.is_file()
 
 
 def _require_frames(capture: Capture, source: Path) -> None:

@@ -28,8 +28,6 @@ INPUTS = (*(f"{name}:{statistic}" for statistic in STATISTICS for name in FEATUR
 SHARP_EXTENT_PX = 0.7
 """Blur of a sharp picture at the working size: half of what counts as sharp."""
 
-_DETAIL = tuple(FEATURES.index(name) for name in ("gradient_max", "gradient_std", "laplacian_std"))
-
 
 @dataclass(frozen=True)
 class PictureBlur:
@@ -68,7 +66,7 @@ class BlurClassifier:
         """grey [H,W] in [0,1], at the working size (longer side `WORKING_SIDE`; smaller pictures as they are)."""
         patches = patch_features(grey)
         heat = self._heat(patches)
-        detail = float(patches.values[..., _DETAIL][_rows(patches)].mean())
+        detail = patches.detail()
         if not patches.textured.any():
             return PictureBlur(None, "blank", detail, None, None, heat)
         fit = fit_blur(grey)
@@ -151,7 +149,3 @@ def _calibration(record: dict[str, Any], name: str) -> tuple[float, float]:
     if not (np.isfinite(slope) and np.isfinite(offset) and slope > 0):
         raise ValueError(f"{name} {pair} cannot be used")
     return slope, offset
-
-
-def _rows(patches: Patches) -> NDArray[np.bool_]:
-    return patches.textured if patches.textured.any() else np.ones_like(patches.textured)

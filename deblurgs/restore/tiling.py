@@ -4,7 +4,6 @@ Only one row of tiles is held as floating-point numbers; finished rows of pixels
 """
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -43,9 +42,9 @@ def restore_pixels(
     if tile % SIZE_MULTIPLE or tile < 2 * overlap or overlap < 1:
         raise ValueError(f"tiles must be a multiple of {SIZE_MULTIPLE} and at least two overlaps wide")
     height, width = pixels.shape[:2]
-    tops, lefts = tile_starts(height, tile, overlap), tile_starts(width, tile, overlap)
-    rows = [_window(tops, i, height, tile, overlap) for i in range(len(tops))]
-    columns = [_window(lefts, i, width, tile, overlap) for i in range(len(lefts))]
+    (down, tops), (across, lefts) = (tiles_along(size, tile, overlap) for size in (height, width))
+    rows = [_window(tops, i, height, down, overlap) for i in range(len(tops))]
+    columns = [_window(lefts, i, width, across, overlap) for i in range(len(lefts))]
     column_sum = _sum_of(columns, lefts, width)
     row_sum = _sum_of(rows, tops, height)
 
@@ -69,12 +68,18 @@ def restore_pixels(
     return result
 
 
-def tile_starts(size: int, tile: int, overlap: int) -> list[int]:
-    """Where tiles begin so that neighbours share at least `overlap` pixels and the last one ends at the border."""
-    if size <= tile:
-        return [0]
-    count = -(-(size - overlap) // (tile - overlap))
-    return [round(i * (size - tile) / (count - 1)) for i in range(count)]
+def tiles_along(size: int, most: int, overlap: int) -> tuple[int, list[int]]:
+    """One side of a photo: the side of its tiles and where they begin.
+
+    As few tiles as go with at most `most` pixels and `overlap` between neighbours, and no larger than these few must
+    be: pixels that two tiles share are worked on twice. The last one ends at the border.
+    """
+    if size <= most:
+        return most, [0]
+    count = -(-(size - overlap) // (most - overlap))
+    side = -(-(size + (count - 1) * overlap) // count)
+    side = max(side + -side % SIZE_MULTIPLE, 2 * overlap)
+    return side, [round(i * (size - side) / (count - 1)) for i in range(count)]
 
 
 def _window(starts: list[int], index: int, size: int, tile: int, overlap: int) -> NDArray[np.float32]:
@@ -115,9 +120,3 @@ def _restore_tile(network: nn.Module, part: NDArray[np.float32], ensemble: bool)
         total = restored if total is None else total + restored
     assert total is not None
     return (total[0] / len(mirrors)).permute(1, 2, 0).float().cpu().numpy()[:height, :width]
-
-
-def smallest_overlap(size: int, tile: int, overlap: int) -> int | None:
-    """How many pixels neighbouring tiles share at least; None for a single tile."""
-    starts = tile_starts(size, tile, overlap)
-    return min((a + tile - b for a, b in pairwise(starts)), default=None)

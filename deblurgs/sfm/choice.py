@@ -172,6 +172,8 @@ def _independent(first: Candidate, second: Candidate) -> bool:
 
 
 def measure(candidate: Candidate, finest_database: Path) -> None:
-    """Note how well the cameras explain the matches of the finest features, the common measure of all rungs."""
+    """Note once how well the cameras explain the matches of the finest features, the common measure of all rungs."""
+    if "epipolar_px" in candidate.entry:
+        return
     pairs = colmap.explained_pairs(finest_database, candidate.model)
     candidate.entry["epipolar_px"] = round(support.typical_px(pairs), 4)

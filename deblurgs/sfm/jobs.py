@@ -277,6 +277,7 @@ def _frames(listing: Sequence[dict[str, Any]]) -> list[FrameFile]:
             f.get("time_s"),
             Path(f["mask"]) if f.get("mask") else None,
             f.get("camera"),
+            f.get("path_px"),
         )
         for f in listing
     ]

@@ -1,7 +1,7 @@
 """The ladder of SfM attempts, from the most accurate settings to the most forgiving (rungs.py). In the SfM child.
 
-It is climbed until every frame has a believable pose; what is believable is decided in choice.py. The first rung
-that registers everything ends the climb, so that a sharp capture pays for one attempt only.
+It is climbed until every frame has a believable pose; what is believable is decided in choice.py. The strictest rung
+ends the climb when it registers everything, so that a sharp capture pays for one attempt only.
 """
 
 import time
@@ -13,7 +13,7 @@ from typing import Any
 from deblurgs.errors import SfmError
 from deblurgs.sfm import choice, colmap, diagnose, parallax
 from deblurgs.sfm.attempt import Candidate, attempt
-from deblurgs.sfm.rungs import RUNGS, TOGETHER
+from deblurgs.sfm.rungs import RUNGS, TOGETHER, in_order
 from deblurgs.sfm.staging import FrameFile, Settings, stage_images
 
 ENOUGH_SHARE = 0.95
@@ -22,6 +22,7 @@ FIRST_RESTORED = next((number for number, rung in enumerate(RUNGS) if rung.resto
 # In captures of more frames than this nothing more is tried for the last twentieth of them: matching grows with the
 # number of frames, and neighbours show what the missing ones would.
 _EVERY_FRAME_COUNTS = 100
+_PLACES = {rung.name: place for place, rung in enumerate(RUNGS)}
 
 
 @dataclass(frozen=True)
@@ -64,20 +65,23 @@ def climb(
     problems: list[str] = []
     sane: list[Candidate] = []
     best: choice.Choice | None = None
-    for number, rung in enumerate(RUNGS, start=1):
+    asked = False
+    order = in_order(frames)
+    if order is not RUNGS:
+        say(f"SfM: the blur is long, so {order[0].name!r} is tried first")
+    for turn, rung in enumerate(order, start=1):
         elapsed = time.monotonic() - started
         # With restored copies at hand the rungs before the first that needs them lie finished on the disk.
-        if number > max(1, FIRST_RESTORED if restored is not None else 0) and elapsed > budget_s:
+        if turn > max(1, FIRST_RESTORED if restored is not None else 0) and elapsed > budget_s:
             warnings.append(f"SfM stopped trying further settings after {budget_s:.0f} s.")
             break
         if best is not None and _enough(best, tried, len(frames)):
             break
-        if (
-            best is None
-            and rung is TOGETHER
-            and diagnose.hopeless(_evidence(frames, folder, tried, problems))
-        ):
-            break
+        # Once the three kinds of features were looked for, what is missing may be missing in the capture itself.
+        if best is None and not asked and turn > len(TOGETHER.parts):
+            asked = True
+            if diagnose.hopeless(_evidence(frames, folder, tried, problems)):
+                break
         if rung.restored and restored is None:
             return None
         settings = _at_size(rung, max_image_size)
@@ -86,7 +90,7 @@ def climb(
             files = [replace(f, path=restored.get(f.staged, f.path)) for f in frames]
             place = folder / "stage_restored"
             stage_images(files, place)
-        candidate = attempt(files, place, folder, number, settings, say)
+        candidate = attempt(files, place, folder, 1 + _PLACES[rung.name], settings, say)
         if not isinstance(candidate, Candidate):
             tried.append(candidate)
             problems.append(str(candidate["why"]))
@@ -98,8 +102,11 @@ def climb(
             problems.append(problem)
             say(f"SfM {rung.name}: not used, {problem}")
             continue
-        choice.measure(candidate, folder / RUNGS[0].features / "database.db")
         sane.append(candidate)
+        sane.sort(key=lambda c: _PLACES[c.settings.name])
+        finest = folder / RUNGS[0].features / "database.db"
+        for known in sane if finest.is_file() else ():
+            choice.measure(known, finest)
         best = choice.choose(sane)
         if best.best is not candidate:
             say(f"SfM {rung.name}: not used, {candidate.entry['why']}")
@@ -124,7 +131,7 @@ def _enough(best: choice.Choice, tried: Sequence[Mapping[str, Any]], total: int)
     registered = best.best.health.registered
     last = str(tried[-1]["rung"])
     if registered == total:
-        if len(tried) == 1:
+        if best.best.settings.name == RUNGS[0].name:
             return True
         # Once the features of three rungs exist, their joint model costs little and is more accurate.
         return bool(best.confirmed) and last != TOGETHER.parts[0].name

@@ -236,6 +236,7 @@ def _listing(
             "time_s": f.time_s,
             "mask": str(masks[f.name].resolve()) if f.name in masks else None,
             "camera": f.camera,
+            "path_px": None if f.blur is None else f.blur.path_px,
         }
         for i, f in enumerate(frames)
     ]

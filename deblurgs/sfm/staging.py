@@ -13,7 +13,8 @@ DEFAULT_FEATURE_SIDE = 1000
 class FrameFile:
     """One frame as the child sees it: our own staged file name, the user's name, its size in pixels, and where there
     is one the mask of its opaque pixels (8-bit image of the same size, 0 = not part of the photo). camera: what took
-    it, where that is known; frames of another camera have another lens though their size be the same."""
+    it, where that is known; frames of another camera have another lens though their size be the same. path_px: about
+    how long its blur is, where triage told."""
 
     staged: str
     name: str
@@ -23,6 +24,7 @@ class FrameFile:
     time_s: float | None = None
     mask: Path | None = None
     camera: str | None = None
+    path_px: float | None = None
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,10 @@ def training_set(
 
     times_s = {frame.name: frame.time_s for frame in capture.frames}
     exposures = {frame.name: frame.exposure_s for frame in capture.frames}
+    # As shares of the picture's width: undistorted and reduced pictures have other pixels.
+    blurs = {
+        f.name: f.blur.path_px / f.width for f in capture.frames if f.blur and f.blur.path_px is not None
+    }
     cameras = [training_camera(c, config) if config else c for c in model.cameras]
     images, masks = [], []
     for name, path, camera in zip(model.names, model.image_paths, cameras, strict=True):
@@ -54,6 +58,10 @@ def training_set(
         times_s=[times_s.get(name) for name in model.names],
         masks=masks,
         exposures_s=[exposures.get(name) for name in model.names],
+        blurs_px=[
+            blurs[name] * camera.width if name in blurs else None
+            for name, camera in zip(model.names, cameras, strict=True)
+        ],
     )
 
 

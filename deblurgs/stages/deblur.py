@@ -52,9 +52,15 @@ def deblur(
     EXIF are kept. A photo that cannot be read is left out with a warning. Raises CaptureError when that is true for
     more than half of them (the others are written first), UsageError when a result would replace a photo.
     """
+    return restore_photos(plan(sources, output, log), output, config, log, overwrite=overwrite)
+
+
+def restore_photos(
+    tasks: "Sequence[PhotoTask]", output: Path, config: DeblurConfig, log: Log, *, overwrite: bool = False
+) -> list[Path]:
+    """`deblur` for photos that are known one by one."""
     from deblurgs.files import explained_write_errors
 
-    tasks = plan(sources, output, log)
     network = load_restorer(config, log)
     with explained_write_errors(output):
         output.mkdir(parents=True, exist_ok=True)
@@ -82,7 +88,6 @@ def deblur(
 def plan(sources: Sequence[Path], output: Path, log: Log) -> list[PhotoTask]:
     """Which photo goes where. Raises CaptureError when a source is missing or holds no photo."""
     from deblurgs.capture.detect import VIDEO_SUFFIXES, list_photos
-    from deblurgs.capture.names import FrameNames
 
     if not sources:
         raise UsageError("name at least one photo or folder of photos")
@@ -103,13 +108,20 @@ def plan(sources: Sequence[Path], output: Path, log: Log) -> list[PhotoTask]:
             raise CaptureError(f"{source} is neither a file nor a folder.")
         else:
             raise CaptureError(f"{source} does not exist.")
+    return name_results(found, output)
+
+
+def name_results(photos: Sequence[tuple[str, Path]], output: Path) -> list[PhotoTask]:
+    """Where the results of photos (name, path) go. Raises UsageError when one would replace a photo."""
+    from deblurgs.capture.names import FrameNames
+
     names = FrameNames()
     tasks = []
-    for name, path in found:
+    for name, path in photos:
         stem = names.add(name).rsplit(".", 1)[0]
         suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
         target = output / f"{stem}{suffix}"
-        if any(_same(target, other) for _, other in found):
+        if any(_same(target, other) for _, other in photos):
             raise UsageError(
                 f"{target} is one of the photos and would be replaced. Name another --output DIR."
             )

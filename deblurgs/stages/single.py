@@ -1,15 +1,19 @@
 """When there is no scene: the frames restored one by one by the network, said plainly and marked as such."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from deblurgs.errors import DeblurgsError, SfmError, TooFewFramesError
+from deblurgs.errors import DeblurgsError, SfmError, TooFewFramesError, UsageError
 from deblurgs.log import Log
 from deblurgs.raster.devices import DeviceName
 from deblurgs.run import RunFolder, StageStatus
-from deblurgs.stages.deblur import DeblurConfig, deblur, restorer
+from deblurgs.stages.deblur import DeblurConfig, restorer
 from deblurgs.stages.process import ProcessConfig, process, source_identity
+
+if TYPE_CHECKING:
+    from deblurgs.capture.image import Pixels
+    from deblurgs.sfm.restored import Restorer
 
 SINGLE_JSON = "renders/single.json"
 FallbackName = Literal["single", "none"]
@@ -35,41 +39,39 @@ def process_or_restore(
     except (SfmError, TooFewFramesError) as error:
         if fallback == "none":
             raise
-        restore_singly(
-            run, source, error, log, max_pixels=config.max_pixels, device=device, overwrite=overwrite
-        )
+        restore_singly(run, source, error, config, log, device=device, overwrite=overwrite)
         return False
 
 
 def restore_singly(
-    run: RunFolder, source: Path, reason: DeblurgsError, log: Log, *, max_pixels: int, device: DeviceName = "auto",
-    overwrite: bool = False,
+    run: RunFolder, source: Path, reason: DeblurgsError, config: ProcessConfig, log: Log, *,
+    device: DeviceName = "auto", overwrite: bool = False,
 ) -> None:  # fmt: skip
     """No cameras were found or there are too few frames (`reason`): fill renders/sharp with the network's work.
 
-    Writes renders/sharp and renders/single.json, as the stage `single` of the manifest. Raises `reason` again when no
-    frame can be had: a film too short to hold three frames, photos that cannot be read.
+    Writes renders/sharp and renders/single.json, as the stage `single` of the manifest. Raises CaptureError when no
+    frame can be read, UsageError when the source lies where the results go.
     """
-    from deblurgs.capture.detect import VIDEO_SUFFIXES
-
     # Too few frames, or all of them alike: the capture kept none.
     unstored = isinstance(reason, TooFewFramesError) or run.status("capture") != StageStatus.DONE
-    if unstored and source.suffix.lower() in VIDEO_SUFFIXES:
-        raise reason
+    if run.sharp.resolve() in (source.resolve(), *source.resolve().parents):
+        raise UsageError(
+            f"the source {source} lies where the results of {run.path} go. Name another --output DIR."
+        )
     log.warn(
         f"{reason} Without a scene each frame is restored alone by a neural network: detail may be invented, and "
         "there is no splat file. --fallback none stops here instead."
     )
 
     def work() -> None:
+        _clear(run)
         names = (
-            _from_source(run, source, max_pixels, device, log)
-            if unstored
-            else _from_capture(run, device, log)
+            _from_source(run, source, config, device, log) if unstored else _from_capture(run, device, log)
         )
         _note(run, names, str(reason))
 
-    settings = {"reason": str(reason), "max_pixels": max_pixels, **source_identity(source)}
+    limit = {} if config.max_frames is None else {"max_frames": config.max_frames}
+    settings = {"reason": str(reason), "max_pixels": config.max_pixels, **limit, **source_identity(source)}
     run.stage("single", settings, work, outputs=[run.sharp, run.path / SINGLE_JSON], overwrite=overwrite)
 
 
@@ -97,13 +99,52 @@ def restore_frames(
     return done
 
 
-def _from_source(run: RunFolder, source: Path, max_pixels: int, device: DeviceName, log: Log) -> list[str]:
-    return [
-        p.name
-        for p in deblur(
-            [source], run.sharp, DeblurConfig(max_pixels=max_pixels, device=device), log, overwrite=True
-        )
-    ]
+def _clear(run: RunFolder) -> None:
+    """Results of an earlier source or scene must not lie among the new ones."""
+    (run.renders / "sharp.mp4").unlink(missing_ok=True)
+    for old in run.sharp.iterdir() if run.sharp.is_dir() else ():
+        if old.is_file():
+            old.unlink()
+
+
+def _from_source(
+    run: RunFolder, source: Path, config: ProcessConfig, device: DeviceName, log: Log
+) -> list[str]:
+    """The photos or the frames of the film themselves; returns the names of the results."""
+    from deblurgs.capture.detect import detect_source
+    from deblurgs.capture.source import MAX_VIDEO_FRAMES, opened
+    from deblurgs.stages.deblur import name_results, restore_photos
+
+    settings = DeblurConfig(max_pixels=config.max_pixels, device=device)
+    with opened(source, run.path) as place:
+        try:
+            found = detect_source(place, exclude=run.path)
+        except TooFewFramesError:  # one photo
+            photos = [(place.name, place)]
+        else:
+            if found.kind == "video":
+                from deblurgs.capture.clip import video_stills
+
+                most = config.max_frames or MAX_VIDEO_FRAMES
+                stills = video_stills(found, most, config.max_pixels, log)
+                return _restore_stills(run, stills, restorer(settings, log), log)
+            photos = list(found.photos.items())
+        return [p.name for p in restore_photos(name_results(photos, run.sharp), run.sharp, settings, log)]
+
+
+def _restore_stills(
+    run: RunFolder, stills: "Iterable[tuple[str, Pixels]]", restore: "Restorer", log: Log
+) -> list[str]:
+    from deblurgs.capture.image import to_8_bit, write_png
+
+    run.sharp.mkdir(parents=True, exist_ok=True)
+    done: list[str] = []
+    with log.progress("single frames", 0) as bar:
+        for name, pixels in stills:
+            write_png(run.sharp / name, restore(to_8_bit(pixels)))
+            done.append(name)
+            bar.update(len(done), name)
+    return done
 
 
 def _from_capture(run: RunFolder, device: DeviceName, log: Log) -> list[str]:
@@ -111,9 +152,6 @@ def _from_capture(run: RunFolder, device: DeviceName, log: Log) -> list[str]:
     from deblurgs.stages.render import unique_stems, write_sharp_video
 
     capture = load_capture(run.path)
-    if run.sharp.is_dir():
-        for old in run.sharp.glob("*.png"):
-            old.unlink()
     names = [frame.name for frame in capture.frames]
     stems = unique_stems(names)
     done = restore_frames(run, names, stems, log, title="single frames", device=device)

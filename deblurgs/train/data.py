@@ -24,6 +24,7 @@ class TrainingSet:
     points [P,3], colors [P,3] in [0,1]. depths [F]: median depth of the points each frame sees.
     scene_from_sfm: the similarity applied to the SfM model; inverted at export. times_s: when the frames were taken.
     exposures_s: how long each shutter was open, where it is known.
+    blurs_px: about how long each frame's blur is, in pixels of its camera, where something is known of it.
     masks: per frame None, or [H,W] float32 in {0, 1} of its image's size: 0 where the photo shows nothing.
     Held-out images are never part of it.
     """
@@ -39,6 +40,7 @@ class TrainingSet:
     times_s: list[float | None] | None = None
     masks: list[Tensor | None] | None = None
     exposures_s: list[float | None] | None = None
+    blurs_px: list[float | None] | None = None
 
     @property
     def num_frames(self) -> int:

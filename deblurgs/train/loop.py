@@ -49,6 +49,9 @@ VIEWS_EVERY = 50
 PROBE_EVERY = 200
 # Three non-finite losses restore the last snapshot, three restores end the run.
 MAX_STRIKES = 3
+# Paths begin as a spot. Until every frame was visited this often after its path was let go, what triage tells of its
+# blur sets the number of its virtual views if that is larger; then the path has grown and is the better judge.
+VISITS_BEFORE_PATHS_COUNT = 5
 
 
 @dataclass
@@ -134,14 +137,25 @@ def count_views(
     trajectory: AnyTrajectory, cameras: list[Camera], depths: Tensor, config: TrainConfig
 ) -> list[int]:
     """Virtual views per frame: enough that neighbouring views lie `px_per_view` apart, within the bounds."""
-    c = config.trajectory
     if trajectory.kind == "static":
         return [1] * trajectory.num_frames
     u = torch.linspace(0.0, 1.0, 9, device=trajectory.knots.device)
     poses = trajectory(trajectory.frame_numbers, u)
-    length = path_length_px(poses, cameras, depths)
+    return [views_of(px, config) for px in path_length_px(poses, cameras, depths).tolist()]
+
+
+def views_of(length_px: float, config: TrainConfig) -> int:
+    """Virtual views for a blur of this length."""
+    c = config.trajectory
+    return int(min(max(math.ceil(length_px / c.px_per_view) + 1, c.min_views), c.max_views))
+
+
+def first_views(data: TrainingSet, cameras: list[Camera], config: TrainConfig) -> list[int]:
+    """Virtual views per frame before there are paths, from the blur that is known of the photos; 1 where none is."""
+    known = data.blurs_px or [None] * data.num_frames
     return [
-        int(min(max(math.ceil(px / c.px_per_view) + 1, c.min_views), c.max_views)) for px in length.tolist()
+        1 if px is None else views_of(px * small.width / full.width, config)
+        for px, full, small in zip(known, data.cameras, cameras, strict=True)
     ]
 
 
@@ -305,6 +319,13 @@ class Trainer:
 
     def _count_views(self, level: Pyramid) -> list[int]:
         views = count_views(self.trajectory, level.cameras, self.data.depths, self.config)
+        c = self.config.trajectory
+        # A continuous path has its lengths from the start.
+        if c.kind not in ("static", "continuous") and (
+            self.step < c.start_step + VISITS_BEFORE_PATHS_COUNT * self.data.num_frames
+        ):
+            first = first_views(self.data, level.cameras, self.config)
+            views = [max(pair) for pair in zip(views, first, strict=True)]
         return [min(v, self.most_views) for v in views]
 
     @torch.no_grad()

@@ -1,8 +1,11 @@
 """The blur score, the motion path and the choice of frames."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
-from capture_media import moving, world
+from capture_media import moving, save_photos, world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -155,3 +158,51 @@ def test_hardly_any_motion_is_spread_over_time() -> None:
 def test_wrong_arguments(count: int, scores: list[float], budget: int) -> None:
     with pytest.raises(ValueError, match="need one score"):
         triage.choose_frames([0.0] * count, scores, budget)
+
+
+def test_verdicts_come_back_with_the_frames_and_may_be_missing_or_damaged(tmp_path: Path) -> None:
+    from deblurgs.capture.dataset import load_capture
+    from deblurgs.capture.source import ingest
+    from deblurgs.log import Log
+    from deblurgs.stages.triage import triage as judge
+
+    save_photos(tmp_path / "in", moving(4))
+    log = Log(quiet=True)
+    assert all(f.blur is None for f in ingest(tmp_path / "in", tmp_path / "out", log=log).frames)
+    rows = judge(tmp_path / "out", log)
+    frames = load_capture(tmp_path / "out").frames
+    assert [f.blur.percentile for f in frames if f.blur] == pytest.approx(
+        [r.percentile for r in rows], abs=1e-4
+    )
+    known = frames[0].blur
+    assert known is not None and known.extent_px is not None and known.path_px is not None
+    assert known.path_px == pytest.approx(known.extent_px / 0.55)
+    path = tmp_path / "out" / "triage.json"
+    record = json.loads(path.read_text())
+    record["frames"][0]["extent_px"] = None
+    record["frames"][1]["percentile"] = 7
+    record["frames"][2] = "x"
+    path.write_text(json.dumps(record))
+    blurs = [f.blur for f in load_capture(tmp_path / "out").frames]
+    assert blurs[0] is not None and blurs[0].path_px is None and blurs[3] is not None
+    assert blurs[1] is None and blurs[2] is None
+    for damage in (b"", b"[]", b"{", b'{"frames": 3}'):
+        path.write_bytes(damage)
+        assert all(f.blur is None for f in load_capture(tmp_path / "out").frames)
+    path.unlink()
+    assert len(load_capture(tmp_path / "out").frames) == 4
+
+
+def test_of_a_sharp_and_a_blurred_photo_of_one_place_the_sharp_one_is_chosen(tmp_path: Path) -> None:
+    from deblurgs.capture.source import ingest
+    from deblurgs.log import Log
+
+    windows = moving(13, step=6)
+    blurred = [np.mean([w.astype(float) for w in windows[i : i + 2]], 0).astype(np.uint8) for i in range(12)]
+    pictures = [p for pair in zip(blurred, windows[:12], strict=True) for p in pair]
+    save_photos(tmp_path / "in", pictures)
+    capture = ingest(tmp_path / "in", tmp_path / "out", max_frames=6, log=Log(quiet=True))
+    numbers = [int(f.name.removeprefix("img").removesuffix(".png")) for f in capture.frames]
+    assert len(numbers) >= 4 and all(number % 2 == 0 for number in numbers)
+    rows = json.loads((tmp_path / "out" / "triage.json").read_text())["candidates"]
+    assert all(a["detail"] < b["detail"] for a, b in zip(rows[::2], rows[1::2], strict=True))

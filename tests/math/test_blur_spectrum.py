@@ -26,15 +26,16 @@ def moved(grey: np.ndarray, angle_deg: float, length: float) -> np.ndarray:
 @pytest.mark.parametrize("angle", [0.0, 35.0, 90.0, 150.0])
 def test_the_direction_of_a_motion_is_found_despite_noise(angle: float) -> None:
     # A photograph whose own edges have a favourite direction pulls the answer a little.
-    for grey, most in ((scene(), 10), (data.camera().astype(np.float32) / 255, 20)):
+    for grey, most in ((scene(), 8), (data.camera().astype(np.float32) / 255, 20)):
         picture = moved(grey, angle, 9.0) + 0.004 * np.random.default_rng(1).standard_normal(grey.shape)
         error = (motion_direction(picture.astype(np.float32)) - angle + 90) % 180 - 90
         assert abs(error) < most
 
 
 def test_longer_motion_is_called_longer() -> None:
-    lengths = [fit_blur(moved(scene(), 35.0, length)).line_px for length in (3.0, 8.0, 16.0)]
-    assert lengths == sorted(lengths) and 5 <= lengths[1] <= 12
+    true = (3.0, 5.0, 8.0, 12.0, 16.0)
+    lengths = [fit_blur(moved(scene(), 35.0, length)).line_px for length in true]
+    assert lengths == pytest.approx(true, rel=0.06)
 
 
 def test_a_disk_explains_defocus_better_than_a_line_does() -> None:
@@ -43,8 +44,8 @@ def test_a_disk_explains_defocus_better_than_a_line_does() -> None:
     rows, columns = disk((0, 0), 5.5)
     kernel[rows, columns] = 1 / len(rows)
     soft = np.fft.ifft2(np.fft.fft2(grey) * np.fft.fft2(kernel)).real.astype(np.float32)
-    assert fit_blur(soft).disk_gain > fit_blur(soft).line_gain
-    assert fit_blur(moved(grey, 35.0, 10.0)).line_gain > fit_blur(moved(grey, 35.0, 10.0)).disk_gain
+    assert fit_blur(soft).disk_gain > fit_blur(soft).line_gain + 0.05
+    assert fit_blur(moved(grey, 35.0, 10.0)).line_gain > fit_blur(moved(grey, 35.0, 10.0)).disk_gain + 0.2
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (30, 500), (96, 96)])

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,27 +24,38 @@ def smeared(grey: np.ndarray, length: int) -> np.ndarray:
 
 def test_more_blur_means_higher_probability_and_lower_detail() -> None:
     judge = shipped_classifier().judge
-    blurs = [judge(smeared(grey_photo(), length)) for length in (1, 6, 20)]
-    odds = [blur.probability for blur in blurs]
-    assert odds[0] is not None and odds[0] < 0.5 < odds[1] and odds[0] < odds[2]
-    assert blurs[0].kind == "sharp" and blurs[0].angle_deg is None and blurs[1].kind != "sharp"
-    assert [b.detail for b in blurs] == sorted((b.detail for b in blurs), reverse=True)
+    blurs = [judge(smeared(grey_photo(), length)) for length in (1, 2, 3, 4, 6, 8, 12, 20)]
+    odds = [blur.probability or 0.0 for blur in blurs]
+    # Up to 8 px, more blur is surer blur; beyond it stays sure.
+    assert odds[:6] == sorted(odds[:6]) and odds[0] < 0.25 and odds[2] > 0.7 and min(odds[3:]) > 0.8
+    assert blurs[0].kind == "sharp" and blurs[0].angle_deg is None
+    assert all(blur.kind == "camera motion" for blur in blurs[2:])
+    assert all(abs(((blur.angle_deg or 0) + 90) % 180 - 90) < 6 for blur in blurs[4:])
+    steps = np.diff([blur.detail for blur in blurs])
+    assert max(steps) < -0.1
     extents = [blur.extent_px or 0.0 for blur in blurs]
-    assert extents[0] < 2.0 < min(extents[1:])
+    assert extents == sorted(extents) and extents[0] < 1.2 and 1.8 < extents[2] < 3.5 and extents[-1] > 5.5
+
+
+def test_motion_downwards_is_called_so() -> None:
+    turned = smeared(np.ascontiguousarray(grey_photo().T), 8).T
+    blur = shipped_classifier().judge(np.ascontiguousarray(turned))
+    assert blur.kind == "camera motion" and blur.angle_deg == pytest.approx(90, abs=6)
 
 
 def test_brightness_and_contrast_hardly_matter() -> None:
     judge, grey = shipped_classifier().judge, grey_photo()
-    a, b = judge(grey), judge(0.6 * grey + 0.2)
-    assert a.kind == b.kind and abs((a.probability or 0) - (b.probability or 0)) < 0.15
-    assert abs(a.detail - b.detail) < 0.05
+    for gain in (0.5, 0.8):
+        a, b = judge(grey), judge(gain * grey + 0.9 * (1 - gain))
+        assert a.kind == b.kind and abs((a.probability or 0) - (b.probability or 0)) < 0.04
+        assert abs(a.detail - b.detail) < 0.015
 
 
 def test_the_heat_map_shows_where_the_blur_is() -> None:
     grey = grey_photo()
     mixed = np.where(np.arange(grey.shape[1]) < 300, grey, smeared(grey, 12)).astype(np.float32)
     heat = shipped_classifier().judge(mixed).heat
-    assert np.nanmean(heat[:, 8:]) > np.nanmean(heat[:, :6]) + 0.2
+    assert np.nanmean(heat[:, 8:]) > 0.6 and np.nanmean(heat[:, :6]) < 0.25
 
 
 def test_a_blank_picture_is_called_blank() -> None:
@@ -102,15 +114,17 @@ def test_a_damaged_file_is_named(tmp_path) -> None:
 
 @pytest.mark.parametrize("name", ["bic_video", "synth_desk"])
 @pytest.mark.slow
-def test_blurred_twins_rank_below_their_sharp_ones(name: str, shared_data) -> None:
+def test_blurred_twins_rank_below_their_sharp_ones(name: str, shared_data: Path) -> None:
     from deblurgs.capture.greys import grey_picture
     from deblurgs.capture.image import read_pixels
-    from deblurgs.math.patches import WORKING_SIDE
+    from deblurgs.math.patches import WORKING_SIDE, fine_detail
 
-    judge = shipped_classifier().judge
-    right = []
-    for blurred in sorted((shared_data / name / "images").iterdir()):
-        sharp = shared_data / name / "sharp" / blurred.name
-        a, b = (judge(grey_picture("", read_pixels(p), WORKING_SIDE).grey).detail for p in (blurred, sharp))
-        right.append(a < b)
-    assert np.mean(right) >= 0.97
+    def detail(path: Path) -> float:
+        return fine_detail(grey_picture("", read_pixels(path), WORKING_SIDE).grey)
+
+    names = sorted(p.name for p in (shared_data / name / "images").iterdir())
+    blurred, sharp = (
+        np.array([detail(shared_data / name / folder / n) for n in names]) for folder in ("images", "sharp")
+    )
+    assert (blurred < sharp).all()
+    assert (blurred[:, None] < sharp).mean() >= {"bic_video": 0.97, "synth_desk": 0.995}[name]

@@ -1,9 +1,11 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
 from deblurgs.restore.mimo_unet import MimoConfig, MimoUNet
-from deblurgs.restore.tiling import restore_pixels, smallest_overlap, tile_starts
+from deblurgs.restore.tiling import restore_pixels, tiles_along
 
 
 @pytest.fixture
@@ -52,14 +54,21 @@ def test_tiles_leave_no_seams(network: MimoUNet) -> None:
     assert np.abs(whole - cut).max() > 5e-3
 
 
-def test_tiles_cover_everything_and_overlap_enough() -> None:
-    for size in (10, 64, 65, 100, 127, 500, 6000):
-        starts = tile_starts(size, 64, 16)
+@pytest.mark.parametrize(("most", "overlap"), [(64, 16), (512, 64), (128, 64)])
+def test_tiles_cover_everything_and_overlap_enough_but_hardly_more(most: int, overlap: int) -> None:
+    for size in (10, 64, 65, 100, 127, 129, 500, 513, 720, 1280, 4000, 6000):
+        side, starts = tiles_along(size, most, overlap)
+        assert side <= most and side % 4 == 0 and side >= 2 * overlap
         covered = np.zeros(size, bool)
         for start in starts:
-            covered[start : start + 64] = True
-        assert covered.all() and starts[-1] + min(64, size) == size
-        assert (smallest_overlap(size, 64, 16) or 16) >= 16
+            covered[start : start + side] = True
+        assert covered.all() and starts[0] == 0 and starts[-1] + min(side, size) == size
+        shared = [a + side - b for a, b in pairwise(starts)]
+        # Rounding of the starts takes a pixel at most; neighbours share as little as tiles of this side can.
+        assert min(shared, default=overlap) >= overlap - 1
+        if side > 2 * overlap:
+            assert sum(shared) <= overlap * len(shared) + 4 * len(starts)
+    assert tiles_along(1280, 512, 64) == (472, [0, 404, 808])
 
 
 def test_the_ensemble_does_not_depend_on_how_the_photo_is_mirrored(network: MimoUNet) -> None:

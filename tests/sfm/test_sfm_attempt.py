@@ -10,6 +10,7 @@ import sfm_rendered as rendered
 
 from deblurgs.sfm import colmap, features
 from deblurgs.sfm.attempt import Candidate, attempt
+from deblurgs.sfm.ladder import climb
 from deblurgs.sfm.rungs import RUNGS, TOGETHER
 from deblurgs.sfm.staging import FrameFile, stage_images
 
@@ -62,3 +63,19 @@ def test_features_of_two_attempts_are_joined_and_finished_work_is_found_again(
     with pytest.raises(AssertionError, match="again"):
         attempt(frames[:4], stage, work, 4, _SETTINGS, lambda _: None)
     assert features.image_pairs(names) is None
+
+
+def test_a_climb_that_begins_with_long_blur_ends_with_what_the_joint_model_confirms(tmp_path: Path) -> None:
+    images = [rendered.render(p, rendered.pinhole_rays()) for p in rendered.arc(5)]
+    saved = rendered.save(images, tmp_path / "in")
+    frames = [
+        FrameFile(f"f{i}.png", f.name, f.path, f.width, f.height, path_px=0.1 * f.width)
+        for i, f in enumerate(saved)
+    ]
+    said: list[str] = []
+    found = climb(frames, tmp_path / "work", 1000, 600.0, said.append)
+    assert found is not None and found.health.registered == 5
+    assert [t["rung"] for t in found.tried] == ["pooled, upright", "together"]
+    # The common measure needs the finest features, which only the second of these two looked for.
+    assert all(t["epipolar_px"] < 2.0 for t in found.tried)
+    assert any("tried first" in text for text in said) and not found.warnings

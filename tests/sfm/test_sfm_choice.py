@@ -11,8 +11,8 @@ from deblurgs.errors import SfmError
 from deblurgs.sfm import choice, colmap, diagnose, ladder
 from deblurgs.sfm.attempt import Candidate
 from deblurgs.sfm.diagnose import Health
-from deblurgs.sfm.rungs import RUNGS, TOGETHER
-from deblurgs.sfm.staging import Settings
+from deblurgs.sfm.rungs import RUNGS, TOGETHER, in_order
+from deblurgs.sfm.staging import FrameFile, Settings
 
 Poses = dict[str, np.ndarray]
 FINE, COARSE, POOLED, _, GLOBAL, AFFINE, _ = RUNGS
@@ -120,3 +120,27 @@ def test_frames_that_all_others_place_elsewhere_are_lost() -> None:
     assert diagnose.lost_frames(astray, [{n: TRUE[n] for n in "abcefghi"}]) == [], "nobody else has seen it"
     plain, robust = diagnose.disagreement(astray, TRUE), diagnose.robust_disagreement(astray, TRUE)
     assert plain is not None and plain[1] > 0.4 and robust is not None and robust[1] < 0.01
+
+
+def blurred_frames(*paths_px: float | None) -> list[FrameFile]:
+    return [
+        FrameFile(f"f{i}.png", f"{i}", Path(f"{i}.png"), 640, 360, path_px=px)
+        for i, px in enumerate(paths_px)
+    ]
+
+
+def test_only_clearly_long_blur_changes_where_the_climb_begins() -> None:
+    assert in_order(blurred_frames(4.0, 8.0, 12.0)) is RUNGS
+    assert in_order(blurred_frames(None, None, None)) is RUNGS, "nothing is known"
+    assert in_order(blurred_frames(90.0, None, None)) is RUNGS, "of most frames nothing is known"
+    order = in_order(blurred_frames(60.0, 50.0, 2.0, None))
+    assert order[:2] == (POOLED, TOGETHER) and order[-1] == RUNGS[-1]
+    assert len(order) == len(RUNGS) and {r.name for r in order} == {r.name for r in RUNGS}
+
+
+def test_a_forgiving_beginning_is_not_believed_alone() -> None:
+    """Whatever the order, only the strictest rung may end the climb unconfirmed."""
+    alone = choice.Choice(candidate(POOLED, TRUE))
+    assert not ladder._enough(alone, [{"rung": POOLED.name}], 9)
+    joint = choice.Choice(candidate(TOGETHER, TRUE), confirmed=[POOLED.name])
+    assert ladder._enough(joint, [{"rung": POOLED.name}, {"rung": TOGETHER.name}], 9)

@@ -28,7 +28,7 @@ from deblurgs.train.data import (
     training_camera,
     without_masked,
 )
-from deblurgs.train.loop import count_views, train
+from deblurgs.train.loop import count_views, first_views, train
 
 CAMERA = Camera(64, 48, 70.0, 70.0, 32.0, 24.0)
 NUM_FRAMES = 8
@@ -358,3 +358,35 @@ def test_every_parameter_of_the_cameras_survives_the_checkpoint(
         assert loaded.trajectory.exposure_s == pytest.approx(0.04 * float(scene.trajectory.duty.detach()))
     else:
         assert float(loaded.trajectory.log_speeds.detach().abs().max()) > 0.0
+
+
+def test_the_first_virtual_views_follow_the_known_blur_within_bounds(blurred: TrainingSet) -> None:
+    config = small()
+    known = dataclasses.replace(blurred, blurs_px=[None, 0.0, 5.4, 9.0, 1e6, 1e6, 0.1, None])
+    # 1.8 px per view, at least 3 and at most 15; at half the size half the path.
+    assert first_views(known, [CAMERA] * NUM_FRAMES, config) == [1, 3, 4, 6, 15, 15, 3, 1]
+    half = [CAMERA.resized(32, 24)] * NUM_FRAMES
+    assert first_views(known, half, config) == [1, 3, 3, 4, 15, 15, 3, 1]
+    assert first_views(blurred, half, config) == [1] * NUM_FRAMES
+
+
+def test_known_blur_counts_only_until_there_are_paths(blurred: TrainingSet) -> None:
+    config = small(160)
+    known = dataclasses.replace(blurred, blurs_px=[14.0] * NUM_FRAMES)
+
+    def means(data: TrainingSet, kind: TrajectoryKind = "bezier") -> list[float]:
+        seen: list[float] = []
+        trajectory = dataclasses.replace(config.trajectory, kind=kind)
+        train(
+            data, dataclasses.replace(config, trajectory=trajectory), QUIET,
+            lambda entry: seen.append(entry["mean_views"]),
+        )  # fmt: skip
+        return seen
+
+    # 7 px at half size: 5 views. Paths count from step 10 + 5 * 8 on, and views are counted at 50.
+    first, plain = means(known), means(blurred)
+    assert first[0] == 5.0 and plain[0] == 3.0
+    assert abs(first[1] - plain[1]) < 1.5
+    assert means(known, "static") == [1.0] * 3
+    twice = [train(known, small(40), QUIET) for _ in range(2)]
+    assert torch.equal(twice[0].trajectory.knots, twice[1].trajectory.knots)

@@ -54,6 +54,7 @@ def training_set(
         times_s=[times_s.get(name) for name in model.names],
         masks=masks,
         exposures_s=[exposures.get(name) for name in model.names],
+        readout=model.readout,
     )
 
 

@@ -48,7 +48,7 @@ def path(seed: int, fps: float, seconds: float):
 
 
 def simulate(
-    seed: int, *, readout: float, fps: float = 20.0, frames: int = 30, points: int = 1500, noise_px: float = 0.5,
+    seed: int, *, readout: float, fps: float = 20.0, frames: int = 24, points: int = 900, noise_px: float = 0.5,
     outliers: float = 0.03, start_focal: float = 1.0,
 ) -> Simulated:  # fmt: skip
     """outliers: share of the sightings that are off by up to 20 px. The start is a global shutter's: true poses and

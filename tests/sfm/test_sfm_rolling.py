@@ -39,42 +39,43 @@ def test_the_path_goes_through_all_poses_and_follows_a_cubic() -> None:
 def test_derivatives_agree_with_differences() -> None:
     scene = rolling_scene.simulate(0, readout=0.5, frames=8, points=60)
     whole = refining._estimate(replace(scene.start, readout=0.4, distortion=0.05), 1.0)
-    rng = torch.Generator().manual_seed(0)
-    whole = replace(whole, excess=0.01 * torch.randn(8, 6, generator=rng, dtype=torch.float64))
     seen = refining._sightings(scene.tracks, np.arange(len(scene.start.points)))
     panes = windows(torch.arange(8, dtype=torch.float64))
-    size = 12 * 8 + 3
+    size = 6 * 8 + 3
     frame, eps = 2, 1e-6
-    rows = linearised(whole, panes[frame], seen, frame)
-    dense = torch.zeros(*rows.residual.shape, size, dtype=torch.float64)
-    dense[..., rows.columns] = rows.by_frame
+    rows, own = linearised(whole, panes, seen), seen.of(frame)
+    dense = torch.zeros(*rows.residual[own].shape, size, dtype=torch.float64)
+    dense[..., rows.columns[frame]] = rows.by_frame[own]
     nothing = torch.zeros_like(whole.points)
     for k in range(size):
         step = torch.zeros(size, dtype=torch.float64)
         step[k] = eps
         plus, minus = (
-            residuals(whole.moved(s[:-3].reshape(8, 12), s[-3:], nothing), panes, seen)[seen.of(frame)]
+            residuals(whole.moved(s[:-3].reshape(8, 6), s[-3:], nothing), panes, seen)[seen.of(frame)]
             for s in (step, -step)
         )
         assert torch.allclose(dense[..., k], (plus - minus) / (2 * eps), rtol=1e-5, atol=1e-4), k
     for axis in range(3):
         step = torch.zeros_like(whole.points)
         step[:, axis] = eps
-        no_frames, no_shared = torch.zeros(8, 12, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+        no_frames, no_shared = torch.zeros(8, 6, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
         plus, minus = (
             residuals(whole.moved(no_frames, no_shared, s), panes, seen)[seen.of(frame)]
             for s in (step, -step)
         )
-        assert torch.allclose(rows.by_point[..., axis], (plus - minus) / (2 * eps), rtol=1e-5, atol=1e-4)
+        assert torch.allclose(rows.by_point[own][..., axis], (plus - minus) / (2 * eps), rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("seed", "readout", "fps", "start_focal"),
-    [(0, 0.5, 20.0, 1.28), (1, 0.5, 20.0, 0.8), (2, 0.3, 30.0, 1.28), (3, 0.0, 20.0, 1.1)],
+    ("seed", "readout", "fps", "start_focal", "starts"),
+    [(0, 0.5, 20.0, 1.28, (0.0, 0.3, 0.6)), (2, 0.3, 15.0, 0.8, (0.0,)), (3, 0.0, 20.0, 1.28, (0.6,))],
 )
 def test_readout_focal_length_and_poses_are_found(
-    seed: int, readout: float, fps: float, start_focal: float
-) -> None:
+    seed: int, readout: float, fps: float, start_focal: float, starts: tuple[float, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Half a pixel of noise, and one sighting in thirty off by up to 20 px."""
+    monkeypatch.setattr(refining, "READOUTS", starts)
     scene = rolling_scene.simulate(seed, readout=readout, fps=fps, start_focal=start_focal)
     found = refine(scene.tracks, scene.start)
     assert found.cameras.readout == pytest.approx(readout, rel=0.05, abs=0.01)
@@ -82,14 +83,15 @@ def test_readout_focal_length_and_poses_are_found(
     rotation_deg, centre_share = rendered.pose_errors(
         found.cameras.camera_from_world, scene.true.camera_from_world
     )
-    assert rotation_deg < 0.3 and centre_share < 0.01
+    assert rotation_deg < 0.5 and centre_share < 0.01
     good = found.errors < 5
-    assert 0.95 < good.mean() < 0.99 and np.sqrt((found.errors[good] ** 2).mean()) < 1.0
-    assert readout == 0.0 or found.cost < 0.8 * found.global_cost
+    assert 0.95 < good.mean() < 0.99 and np.sqrt((found.errors[good] ** 2).mean()) < 0.75
+    assert readout == 0.0 or found.cost < 0.98 * found.global_cost
+    assert {s["readout"] for s in found.starts} == set(starts)
 
 
 def test_a_given_readout_is_kept_and_the_rest_is_found() -> None:
-    scene = rolling_scene.simulate(4, readout=0.5, start_focal=1.28)
+    scene = rolling_scene.simulate(4, readout=0.5, start_focal=1.28, frames=20, points=500)
     found = refine(scene.tracks, scene.start, readout=0.5)
     assert found.cameras.readout == 0.5 and {s["readout"] for s in found.starts} == {0.5}
     assert found.cameras.focal == pytest.approx(rolling_scene.FOCAL, rel=0.02)
@@ -151,7 +153,7 @@ def synthetic_model() -> colmap.Model:
 
 def test_structure_from_motion_of_a_rolling_clip(tmp_path: Path) -> None:
     """Rendered rows from the poses of their times; blind to that, the focal length would come out wrong."""
-    count, readout = 16, 0.6
+    count, readout = 12, 0.5
     at = swaying(count)
     rays = rendered.pinhole_rays()
     frames = []
@@ -171,7 +173,7 @@ def test_structure_from_motion_of_a_rolling_clip(tmp_path: Path) -> None:
     assert rotation_deg < 0.5 and centre_share < 0.02
     report = json.loads((tmp_path / "sfm" / "sfm.json").read_text())["rolling_shutter"]
     assert report["readout"] == pytest.approx(model.readout, abs=1e-3) and not report["readout_given"]
-    assert report["cost"][1] < 0.5 * report["cost"][0]
+    assert report["cost"][1] < 0.8 * report["cost"][0]
     assert report["focal_px"][1] == pytest.approx(model.cameras[0].fx, abs=0.1)
 
 
@@ -181,9 +183,9 @@ def swaying(count: int) -> Callable[[float], np.ndarray]:
     def at(time: float) -> np.ndarray:
         x = time / (count - 1)
         centre = np.array([1.6 * (2 * x - 1), 0.25 * np.sin(9 * x) - 0.2, 0.3 * np.cos(4 * x)])
-        forward = np.array([0.2 * np.sin(17 * x), 0.1 + 0.3 * np.sin(13 * x + 1), 4.0]) - centre
+        forward = np.array([0.15 * np.sin(13 * x), 0.1 + 0.2 * np.sin(9 * x + 1), 4.0]) - centre
         forward /= np.linalg.norm(forward)
-        right = np.cross([0.06 * np.sin(11 * x), 1.0, 0], forward)
+        right = np.cross([0.04 * np.sin(8 * x), 1.0, 0], forward)
         right /= np.linalg.norm(right)
         return rendered.pose(np.stack([right, np.cross(forward, right), forward]), centre)
 

@@ -13,17 +13,11 @@ from torch import Tensor
 from deblurgs.sfm.rolling.path import Window
 from deblurgs.sfm.rolling.problem import SHARED, Estimate, Sightings, linearised, residuals
 
+# Mean and standard deviation of the readout in frame intervals. It counts like one observation of a pixel, so data that
+# say anything at all outweigh it.
+_READOUT_PRIOR = (0.4, 0.5)
 # Damping, relative to the diagonal: at the start, and where a solution is given up.
 _FIRST_DAMPING, _MOST_DAMPING, _LEAST_DAMPING = 1e-3, 1e8, 1e-9
-
-
-@dataclass(frozen=True)
-class Priors:
-    """excess [6]: one over the standard deviation of each component. readout: mean and standard deviation. They count
-    like one observation of a pixel each, so data that say anything at all outweigh the second."""
-
-    excess: Tensor
-    readout: tuple[float, float] = (0.4, 0.5)
 
 
 @dataclass(frozen=True)
@@ -32,17 +26,16 @@ class Problem:
 
     windows: list[Window]
     seen: Sightings
-    priors: Priors
     huber_px: float
     free: tuple[bool, bool, bool] = (True, False, True)
 
     def cost(self, at: Estimate) -> float:
-        """Half the sum of squares, robust, with the priors."""
+        """Half the sum of squares, robust, with the prior."""
         length = residuals(at, self.windows, self.seen).norm(dim=1)
         h = self.huber_px
         robust = torch.where(length <= h, 0.5 * length.square(), h * (length - 0.5 * h)).sum()
-        mean, deviation = self.priors.readout
-        prior = (at.excess * self.priors.excess).square().sum() + ((at.readout - mean) / deviation) ** 2
+        mean, deviation = _READOUT_PRIOR
+        prior = ((at.readout - mean) / deviation) ** 2
         return float(robust + 0.5 * prior)
 
 
@@ -84,7 +77,7 @@ def adjusted(problem: Problem, start: Estimate, *, steps: int, tolerance: float)
 def refit_points(problem: Problem, start: Estimate, *, steps: int = 8) -> Estimate:
     """The same cameras with every point moved to where its own sightings want it."""
     at = start
-    zero_frames = torch.zeros(len(at.poses), 12, dtype=torch.float64)
+    zero_frames = torch.zeros(len(at.poses), 6, dtype=torch.float64)
     zero_shared = torch.zeros(SHARED, dtype=torch.float64)
     damping = torch.full((len(at.points),), _FIRST_DAMPING, dtype=torch.float64)
     cost = _point_costs(problem, at)
@@ -109,43 +102,35 @@ def _point_costs(problem: Problem, at: Estimate) -> Tensor:
 
 
 def _normal_equations(problem: Problem, at: Estimate, *, only_points: bool = False) -> _Normal:
-    count, size = len(at.points), 12 * len(at.poses) + SHARED
+    count, size = len(at.points), 6 * len(at.poses) + SHARED
     zeros = lambda *shape: torch.zeros(*shape, dtype=torch.float64)  # noqa: E731
     normal = _Normal(
         zeros(size, size), zeros(size), zeros(count, 3, 3), zeros(count, 3),
         zeros(0) if only_points else zeros(count, 3, size),
     )  # fmt: skip
-    for frame, window in enumerate(problem.windows):
-        rows = linearised(at, window, problem.seen, frame)
-        point = problem.seen.point[problem.seen.of(frame)]
-        length = rows.residual.norm(dim=1)
-        root = (problem.huber_px / length.clamp_min(problem.huber_px)).sqrt()[:, None, None]
-        residual, by_point = rows.residual[..., None] * root, rows.by_point * root
-        normal.points.index_add_(0, point, by_point.mT @ by_point)
-        normal.point_side.index_add_(0, point, (by_point.mT @ residual)[..., 0])
-        if only_points:
-            continue
-        by_frame = rows.by_frame * root
-        flat = by_frame.flatten(0, 1)
-        columns = rows.columns
+    rows = linearised(at, problem.windows, problem.seen)
+    length = rows.residual.norm(dim=1)
+    root = (problem.huber_px / length.clamp_min(problem.huber_px)).sqrt()[:, None, None]
+    residual, by_point = rows.residual[..., None] * root, rows.by_point * root
+    normal.points.index_add_(0, problem.seen.point, by_point.mT @ by_point)
+    normal.point_side.index_add_(0, problem.seen.point, (by_point.mT @ residual)[..., 0])
+    if only_points:
+        return normal
+    by_frame = rows.by_frame * root
+    coupling = by_point.mT @ by_frame
+    for frame, columns in enumerate(rows.columns):
+        own = problem.seen.of(frame)
+        flat = by_frame[own].flatten(0, 1)
         normal.cameras[columns[:, None], columns] += flat.T @ flat
-        normal.camera_side[columns] += flat.T @ residual.flatten()
+        normal.camera_side[columns] += flat.T @ residual[own].flatten()
         # No frame sees a point twice, so plain indexing adds everything.
-        normal.coupling[point[:, None, None], torch.arange(3)[:, None], columns] += by_point.mT @ by_frame
-    if not only_points:
-        _add_priors(problem, at, normal)
-    return normal
-
-
-def _add_priors(problem: Problem, at: Estimate, normal: _Normal) -> None:
-    frames = len(at.poses)
-    places = (12 * torch.arange(frames)[:, None] + torch.arange(6, 12)).flatten()
-    squared = problem.priors.excess.square().repeat(frames)
-    normal.cameras[places, places] += squared
-    normal.camera_side[places] += squared * at.excess.flatten()
-    mean, deviation = problem.priors.readout
+        normal.coupling[problem.seen.point[own][:, None, None], torch.arange(3)[:, None], columns] += (
+            coupling[own]
+        )
+    mean, deviation = _READOUT_PRIOR
     normal.cameras[-1, -1] += deviation**-2
     normal.camera_side[-1] += (at.readout - mean) / deviation**2
+    return normal
 
 
 def _step(problem: Problem, normal: _Normal, at: Estimate, damping: float) -> tuple[Estimate | None, float]:
@@ -178,4 +163,4 @@ def _step(problem: Problem, normal: _Normal, at: Estimate, damping: float) -> tu
         (solved * (camera_diagonal * solved - camera_side)).sum()
         + (points * (point_diagonal * points - normal.point_side)).sum()
     )
-    return at.moved(move[:-SHARED].reshape(-1, 12), move[-SHARED:], points), expected
+    return at.moved(move[:-SHARED].reshape(-1, 6), move[-SHARED:], points), expected

@@ -1,16 +1,14 @@
 """Reprojection under a rolling shutter: residuals and their derivatives.
 
-A point seen in row share s (-1/2 top, 1/2 bottom) of frame i was seen from T_i exp(xi), where
-
-    xi = path_i(readout * s) + s * excess_i
-
-and path_i is the spline through the neighbouring poses (path.py). The excess is what a shake shorter than the frame
-interval adds; it is held small by a prior, counted in pixels over the whole readout. It stands beside the path and not
-inside it, so that the readout is the regression of what the rows show on the motion between the frames: unbiased as
-long as both the quick shakes and the slow ones do not depend on each other.
+A point seen in row share s (-1/2 top, 1/2 bottom) of frame i was seen from T_i exp(path_i(readout * s)), where path_i
+is the spline through the neighbouring poses (path.py). What a shake shorter than the frame interval adds is not
+modelled: a free velocity per frame, however small its prior, lets scene and focal length collapse (Albl, Sugimoto,
+Pajdla, "Degeneracies in Rolling Shutter SfM", ECCV 2016), while the readout, a regression of what the rows show on the
+motion between the frames, is right without it.
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -35,13 +33,16 @@ class Sightings:
     def of(self, frame: int) -> slice:
         return slice(self.starts[frame], self.starts[frame + 1])
 
+    @property
+    def counts(self) -> list[int]:
+        return [b - a for a, b in pairwise(self.starts)]
+
 
 @dataclass(frozen=True)
 class Estimate:
-    """poses [F,4,4] world_from_camera at the middle row; excess [F,6]; points [P,3]; shared [3]. All float64."""
+    """poses [F,4,4] world_from_camera at the middle row; points [P,3]; shared [3]. All float64."""
 
     poses: Tensor
-    excess: Tensor
     points: Tensor
     shared: Tensor
 
@@ -58,11 +59,10 @@ class Estimate:
         return float(self.shared[2])
 
     def moved(self, frames: Tensor, shared: Tensor, points: Tensor) -> "Estimate":
-        """A step: frames [F,12] (tangents of the poses, then changes of the excess), shared [3], points [P,3]."""
+        """A step: frames [F,6] (tangents of the poses), shared [3], points [P,3]."""
         return replace(
             self,
-            poses=self.poses @ se3_exp(frames[:, :6]),
-            excess=self.excess + frames[:, 6:],
+            poses=self.poses @ se3_exp(frames),
             points=self.points + points,
             shared=self.shared + shared,
         )
@@ -70,8 +70,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Rows:
-    """One frame's sightings, linearised. residual [n,2]; by_point [n,2,3]; by_frame [n,2,K] with respect to the columns
-    [K] of the vector (frames [F,12] flattened, shared [3])."""
+    """All sightings, linearised. residual [N,2]; by_point [N,2,3]; by_frame [N,2,K] with respect to the columns of
+    their frame, columns [F,K] of the vector (frames [F,6] flattened, shared [3])."""
 
     residual: Tensor
     by_point: Tensor
@@ -80,62 +80,72 @@ class Rows:
 
 
 def residuals(at: Estimate, windows: list[Window], seen: Sightings) -> Tensor:
-    """Projected minus observed pixels [N,2]. Points behind the camera get a large residual."""
-    return torch.cat([_frame(at, w, seen, i)[0] for i, w in enumerate(windows)])
+    """Projected minus observed pixels [N,2]. A point behind a camera is treated as if it were very near."""
+    _, xi, _, _ = _paths(at, windows, seen)
+    x, _ = _in_camera(at, seen, xi)
+    return _project(x, at.shared) - seen.pixel
 
 
-def linearised(at: Estimate, window: Window, seen: Sightings, frame: int) -> Rows:
-    """Residuals and derivatives of one frame's sightings."""
-    residual, between, xi, x, rotation = _frame(at, window, seen, frame)
-    own, row = seen.of(frame), seen.row[seen.of(frame)]
-    by_camera = _projection_derivative(x, at.shared)  # [n,2,3]
-    by_point = by_camera @ rotation.mT
+def linearised(at: Estimate, windows: list[Window], seen: Sightings) -> Rows:
+    """Residuals and derivatives of all sightings; the windows of all frames have one width W, K = 6 W + 3."""
+    between, xi, values, by_time = _paths(at, windows, seen)
+    x, rotation = _in_camera(at, seen, xi)
+    by_camera = _projection_derivative(x, at.shared)  # [N,2,3]
     # A pose that is moved by eta in its own axes moves the point by -(v + omega x x).
-    by_twist = by_camera @ torch.cat([-torch.eye(3, dtype=x.dtype).expand(len(x), 3, 3), hat(x)], dim=-1)
-    by_xi = by_twist @ se3_left_jacobian(-xi)  # [n,2,6]
-    value, slope = window.weights(at.shared[2] * row)
-    to_right = torch.linalg.inv(se3_left_jacobian(-between))  # d xi_ij / d T_j, [W,6,6]
+    by_twist = torch.cat([-by_camera, by_camera @ hat(x)], dim=-1)  # [N,2,6]
+    by_xi = by_twist @ se3_left_jacobian(-xi)
+    by_own = by_twist @ se3_adjoint(se3_exp(-xi))
+    to_right = torch.linalg.inv(se3_left_jacobian(-between))  # d xi_ij / d T_j, [F,W,6,6]
     to_left = torch.linalg.inv(se3_left_jacobian(between))  # - d xi_ij / d T_i
-    by_poses = torch.einsum("nak,wkb,nw->nwab", by_xi, to_right, value)  # [n,W,2,6]
-    centre = int((window.frames == frame).nonzero()[0, 0])
-    by_own = by_twist @ se3_adjoint(se3_exp(-xi)) - torch.einsum("nak,wkb,nw->nab", by_xi, to_left, value)
-    by_poses[:, centre] += by_own
-    by_readout = (by_xi @ (row[:, None] * (slope @ between))[..., None])[..., 0]  # [n,2]
+    width = between.shape[1]
+    by_poses = by_xi.new_empty(len(x), 2, width, 6)
+    for frame, window in enumerate(windows):
+        own = seen.of(frame)
+        weight = values[own][:, None, :, None]  # [n,1,W,1]
+        right, left = (
+            (by_xi[own] @ m[frame].transpose(0, 1).flatten(1)).unflatten(-1, (width, 6)) * weight
+            for m in (to_right, to_left)
+        )
+        right[:, :, frame - int(window.frames[0])] += by_own[own] - left.sum(dim=2)
+        by_poses[own] = right
+    by_readout = (by_xi @ (seen.row[:, None] * by_time)[..., None])[..., 0]
     by_focal, by_distortion = _lens_derivative(x, at.shared)
-    by_excess = by_xi * row[:, None, None]
-    count = len(at.poses)
-    columns = torch.cat(
-        [
-            (12 * window.frames[:, None] + torch.arange(6)).flatten(),
-            12 * frame + torch.arange(6, 12),
-            12 * count + torch.arange(SHARED),
-        ]
-    )
     by_frame = torch.cat(
         [
-            by_poses.transpose(1, 2).flatten(2),
-            by_excess,
+            by_poses.flatten(2),
             torch.stack([by_focal, by_distortion, by_readout], dim=-1),
         ],
         dim=-1,
     )
-    assert len(residual) == own.stop - own.start
-    return Rows(residual, by_point, by_frame, columns)
+    count = len(at.poses)
+    frames = torch.stack([w.frames for w in windows])
+    columns = torch.cat(
+        [
+            (6 * frames[..., None] + torch.arange(6)).flatten(1),
+            (6 * count + torch.arange(SHARED)).expand(count, SHARED),
+        ],
+        dim=1,
+    )
+    return Rows(_project(x, at.shared) - seen.pixel, by_camera @ rotation.mT, by_frame, columns)
 
 
-def _frame(
-    at: Estimate, window: Window, seen: Sightings, frame: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """(residual [n,2], xi_ij [W,6], xi [n,6], points in the camera [n,3], rotation world_from_camera [n,3,3])."""
-    own = seen.of(frame)
-    row = seen.row[own]
-    between = se3_log(se3_inverse(at.poses[frame]) @ at.poses[window.frames])
-    value, _ = window.weights(at.shared[2] * row)
-    xi = value @ between + row[:, None] * at.excess[frame]
-    pose = at.poses[frame] @ se3_exp(xi)
+def _paths(at: Estimate, windows: list[Window], seen: Sightings) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(xi_ij [F,W,6], xi [N,6], weights of the windows [N,W], d path / d time [N,6])."""
+    frames = torch.stack([w.frames for w in windows])
+    between = se3_log(se3_inverse(at.poses)[:, None] @ at.poses[frames])
+    pieces = []
+    for frame, window in enumerate(windows):
+        value, slope = window.weights(at.shared[2] * seen.row[seen.of(frame)])
+        pieces.append((value, value @ between[frame], slope @ between[frame]))
+    values, path, by_time = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+    return between, path, values, by_time
+
+
+def _in_camera(at: Estimate, seen: Sightings, xi: Tensor) -> tuple[Tensor, Tensor]:
+    """(points in the cameras of their rows [N,3], rotations world_from_camera [N,3,3])."""
+    pose = torch.repeat_interleave(at.poses, torch.tensor(seen.counts), dim=0) @ se3_exp(xi)
     rotation, centre = pose[:, :3, :3], pose[:, :3, 3]
-    x = ((at.points[seen.point[own]] - centre)[:, None] @ rotation)[:, 0]
-    return _project(x, at.shared) - seen.pixel[own], between, xi, x, rotation
+    return ((at.points[seen.point] - centre)[:, None] @ rotation)[:, 0], rotation
 
 
 _NEAR = 1e-3

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deblurgs.math.lie import se3_inverse
 from deblurgs.sfm.evidence import DISTORTION_EVIDENCE
-from deblurgs.sfm.rolling.adjust import Priors, Problem, adjusted, refit_points
+from deblurgs.sfm.rolling.adjust import Problem, adjusted, refit_points
 from deblurgs.sfm.rolling.path import windows
 from deblurgs.sfm.rolling.problem import Estimate, Sightings, residuals
 from deblurgs.sfm.rolling.tracks import Cameras, Refined, Tracks
@@ -26,8 +26,6 @@ FIELDS_DEG = (50.0, 65.0)
 MIN_FRAMES, MIN_POINTS = 8, 60
 _NEAR_FOCAL = 1.08
 _SEARCH_POINTS, _FINAL_POINTS = 500, 2500
-_EXCESS_SHARE = 0.005
-"""Standard deviation of what a shake shorter than the frame interval adds over the readout, of the longer side."""
 
 
 def refine(
@@ -50,13 +48,13 @@ def refine(
     whole = _estimate(start, scale)
     times = torch.from_numpy(tracks.times)
     times = (times - times[0]) / (times[1:] - times[:-1]).median()
-    deviation = torch.tensor([_EXCESS_SHARE * longer / start.focal] * 6, dtype=torch.float64)
-    priors = Priors(1.0 / deviation)  # the median depth is 1, so a shift moves the picture as a turn does
     huber_px = max(1.0, longer / 1000.0)
     free = (True, False, readout is None)
 
+    panes = windows(times)
+
     def problem(seen: Sightings, px: float = huber_px, shared: tuple[bool, bool, bool] = free) -> Problem:
-        return Problem(windows(times), seen, priors, px, shared)
+        return Problem(panes, seen, px, shared)
 
     few = _chosen_points(tracks, len(start.points), _SEARCH_POINTS)
     seen, part = _sightings(tracks, few), replace(whole, points=whole.points[few])
@@ -79,9 +77,10 @@ def refine(
     seen = _sightings(tracks, more)
     at = replace(best, points=_placed(whole.points, few, best.points)[more])
     at = refit_points(problem(seen), at)
-    at, cost = adjusted(problem(seen), at, steps=40, tolerance=1e-6)
-    bent, bent_cost = adjusted(problem(seen, shared=(True, True, free[2])), at, steps=20, tolerance=1e-6)
-    freedom = max(2 * len(seen.point) - 3 * len(more) - 12 * len(times), 1)
+    at, cost = adjusted(problem(seen), at, steps=30, tolerance=1e-6)
+    bent_lens = problem(seen, shared=(True, True, free[2]))
+    bent, bent_cost = adjusted(bent_lens, at, steps=15, tolerance=1e-6)
+    freedom = max(2 * len(seen.point) - 3 * len(more) - 6 * len(times), 1)
     evidence = (cost - bent_cost) / max(bent_cost / freedom, 1e-12)
     at = bent if evidence > DISTORTION_EVIDENCE else at
     all_points = np.arange(len(start.points))
@@ -91,7 +90,7 @@ def refine(
     )
     order = _order(tracks, all_points)
     errors = np.full(len(tracks.frame), np.inf)
-    errors[order] = residuals(end, windows(times), everything).norm(dim=1).numpy()
+    errors[order] = residuals(end, panes, everything).norm(dim=1).numpy()
     cameras = Cameras(
         _scaled(se3_inverse(end.poses).numpy(), scale), end.points.numpy() * scale, end.focal, end.distortion,
         end.readout,
@@ -118,7 +117,6 @@ def _estimate(cameras: Cameras, scale: float) -> Estimate:
     shared = [math.log(cameras.focal), cameras.distortion, cameras.readout]
     return Estimate(
         se3_inverse(camera_from_world),
-        torch.zeros(len(camera_from_world), 6, dtype=torch.float64),
         torch.from_numpy(cameras.points / scale),
         torch.tensor(shared, dtype=torch.float64),
     )

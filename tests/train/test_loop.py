@@ -28,7 +28,7 @@ from deblurgs.train.data import (
     training_camera,
     without_masked,
 )
-from deblurgs.train.loop import count_views, train
+from deblurgs.train.loop import count_views, make_trajectory, train
 
 CAMERA = Camera(64, 48, 70.0, 70.0, 32.0, 24.0)
 NUM_FRAMES = 8
@@ -330,3 +330,24 @@ def test_every_parameter_of_the_cameras_survives_the_checkpoint(
         assert loaded.trajectory.exposure_s == pytest.approx(0.04 * float(scene.trajectory.duty.detach()))
     else:
         assert float(loaded.trajectory.log_speeds.detach().abs().max()) > 0.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "rolling", "given", "found", "begun", "learnt"),
+    [
+        ("continuous", True, None, 0.4, 0.4, False),
+        ("continuous", True, None, None, 0.0, True),
+        ("continuous", True, 0.3, 0.4, 0.3, False),
+        ("bezier", True, None, 0.4, 0.8, True),  # in exposures, of half a frame interval each
+        ("bezier", False, None, 0.4, 0.0, False),
+    ],
+)
+def test_the_readout_begins_where_sfm_found_it(
+    kind: TrajectoryKind, rolling: bool, given: float | None, found: float | None, begun: float, learnt: bool,
+    blurred: TrainingSet,
+) -> None:  # fmt: skip
+    trajectory = TrajectoryConfig(kind=kind, rolling_shutter=rolling, readout=given, duty=0.5)
+    data = dataclasses.replace(blurred, readout=found, times_s=[0.1 * f for f in range(blurred.num_frames)])
+    made = make_trajectory(data, dataclasses.replace(small(5), trajectory=trajectory), torch.Generator())
+    assert float(made.readout.detach()) == pytest.approx(begun)
+    assert made.readout.requires_grad == learnt and made.rolling == rolling

@@ -489,9 +489,7 @@ def make_trajectory(data: TrainingSet, config: TrainConfig, rng: torch.Generator
             trajectory.knots.mul_(relative_exposures(data).to(poses)[:, None, None])
     with torch.no_grad():
         trajectory.readout.fill_(first_readout(data, config))
-    # Rows of features tell the readout more exactly than bands of blurred rows do, where the unit is known.
-    known = t.readout is not None or (t.kind == "continuous" and data.readout is not None)
-    trajectory.readout.requires_grad_(t.rolling_shutter and not known)
+    trajectory.readout.requires_grad_(t.rolling_shutter and t.readout is None)
     return trajectory.to(data.points.device)
 
 

@@ -335,7 +335,7 @@ def test_every_parameter_of_the_cameras_survives_the_checkpoint(
 @pytest.mark.parametrize(
     ("kind", "rolling", "given", "found", "begun", "learnt"),
     [
-        ("continuous", True, None, 0.4, 0.4, False),
+        ("continuous", True, None, 0.4, 0.4, True),
         ("continuous", True, None, None, 0.0, True),
         ("continuous", True, 0.3, 0.4, 0.3, False),
         ("bezier", True, None, 0.4, 0.8, True),  # in exposures, of half a frame interval each

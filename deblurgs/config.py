@@ -63,7 +63,8 @@ class TrajectoryConfig:
     """Path length in pixels that one more virtual view covers."""
 
     rolling_shutter: bool = False
-    """Expose the rows of a frame one after the other, and estimate how long that takes."""
+    """Expose the rows of a frame one after the other, and estimate how long that takes.
+    The cameras of a video are estimated for it, too."""
     readout: Annotated[float | None, conf.arg(help_behavior_hint="(default: none, or estimated)")] = None
     """Known time from the first to the last row, in units of the exposure; for `continuous` of the frame interval.
     Negative from bottom to top."""

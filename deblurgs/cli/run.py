@@ -1,6 +1,6 @@
 """deblurgs run, and its first stages on their own: process, train."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +18,7 @@ from deblurgs.config import PresetName, TrainConfig
 from deblurgs.log import Log
 from deblurgs.raster.devices import DeviceName, require
 from deblurgs.stages.observe import MonitorName, watching
-from deblurgs.stages.process import ProcessConfig
+from deblurgs.stages.process import ProcessConfig, with_shutter
 
 
 @dataclass
@@ -82,16 +82,17 @@ class Run:
 
         require(self.device)
         log = Log(quiet=self.quiet, events=self.json)
+        asked = with_shutter(self.process, self.train.trajectory, self.source)
         folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
             # First of all: a run that is killed can then be resumed from its folder alone.
             save_request(
-                run, source=self.source, process=self.process, preset_name=self.preset, train=self.train,
+                run, source=self.source, process=asked, preset_name=self.preset, train=self.train,
                 checkpoint_every=self.checkpoint_every, fallback=self.fallback, device=self.device,
                 overwrite=self.overwrite,
             )  # fmt: skip
             if not process_or_restore(
-                run, self.source, self.process, log, fallback=self.fallback, device=self.device,
+                run, self.source, asked, log, fallback=self.fallback, device=self.device,
                 overwrite=self.overwrite,
             ):  # fmt: skip
                 report(run, log)
@@ -135,6 +136,12 @@ class Process:
     """Print only warnings and errors."""
     json: bool = False
     """Print JSON events to stdout, one per line, instead of text."""
+    rolling_shutter: bool = False
+    """The rows of a frame were exposed one after the other, and the frames are one video: refine the cameras for
+    that. `run` does it where --train.trajectory.rolling-shutter asks for it."""
+    readout: float | None = None
+    """Known time from the first to the last row of a rolling shutter, in frame intervals; negative from bottom to
+    top."""
     process: tyro.conf.OmitArgPrefixes[ProcessConfig] = field(default_factory=ProcessConfig)
 
     def execute(self) -> None:
@@ -143,10 +150,13 @@ class Process:
         from deblurgs.stages.request import save_request
 
         log = Log(quiet=self.quiet, events=self.json)
+        asked = replace(
+            self.process, rolling_shutter=self.rolling_shutter or bool(self.readout), readout=self.readout
+        )
         folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
-            save_request(run, source=self.source, process=self.process)
-            process(run, self.source, self.process, log, overwrite=self.overwrite)
+            save_request(run, source=self.source, process=asked)
+            process(run, self.source, asked, log, overwrite=self.overwrite)
             log.result(str(folder))
 
 

@@ -65,8 +65,9 @@ def attempt(
         return entry
     model, strict = models[0], models[0].num_reg_images()
     # The global mapper has no start to go on from, and forgiving settings have been used up.
-    if strict < len(frames) and dict(settings.mapper) != FORGIVING and settings.mapping == "incremental":
-        forgiving = replace(settings, mapper=FORGIVING)
+    mapper = {**settings.mapper, **FORGIVING}
+    if strict < len(frames) and mapper != dict(settings.mapper) and settings.mapping == "incremental":
+        forgiving = replace(settings, mapper=mapper)
         model = colmap.resume_mapping(model, database, images, _fresh(own / "rescue"), forgiving)
     health = _health(frames, database, model)
     seconds["map"] = round(time.monotonic() - begun, 2)
@@ -97,6 +98,7 @@ def _entry(frames: Sequence[FrameFile], settings: Settings, database: Path) -> d
             "sift": dict(settings.sift),
             "matching": dict(settings.matching),
             "mapper": dict(settings.mapper),
+            "triangulation": dict(settings.triangulation),
             "mapping": settings.mapping,
             "restored": settings.restored,
             "together": [part.name for part in settings.parts],
@@ -116,7 +118,8 @@ def _health(frames: Sequence[FrameFile], database: Path, model: colmap.Model) ->
 
 def _key(frames: Sequence[FrameFile], settings: Settings) -> str:
     parts = [fingerprint(frames, part) for part in settings.parts]
-    return json.dumps([fingerprint(frames, settings), parts, dict(settings.mapper), settings.mapping])
+    mapping = [dict(settings.mapper), dict(settings.triangulation), settings.mapping]
+    return json.dumps([fingerprint(frames, settings), parts, *mapping])
 
 
 def _write(folder: Path, frames: Sequence[FrameFile], candidate: Candidate) -> None:

@@ -3,10 +3,7 @@
 from typing import Any
 
 from deblurgs.sfm import colmap
-
-# Increase of the squared error per degree of freedom, in units of its variance, that proves lens distortion.
-# Measured: 4 to 11 on blurred frames without distortion, 86 and more with (k = 0.06 to 0.09).
-_DISTORTION_EVIDENCE = 25.0
+from deblurgs.sfm.evidence import DISTORTION_EVIDENCE
 
 
 def without_needless_distortion(model: colmap.Model) -> tuple[colmap.Model, dict[str, Any]]:
@@ -23,7 +20,7 @@ def without_needless_distortion(model: colmap.Model) -> tuple[colmap.Model, dict
     evidence = (without_k - with_k) / max(variance, 1e-12) / max(len(cameras), 1)
     report = {
         "evidence": round(float(evidence), 2),
-        "kept": bool(evidence > _DISTORTION_EVIDENCE),
+        "kept": bool(evidence > DISTORTION_EVIDENCE),
         "k": [round(float(c.params[3]), 5) for c in cameras.values()],
     }
     return (model if report["kept"] else plain), report

@@ -4,6 +4,7 @@ data."""
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,23 @@ def sfm(request: Request, say: Say) -> dict[str, Any]:
     )
     result = ladder.climb(
         frames, folder, request["max_image_size"], request["budget_s"], say, restored,
-        spent_s=request.get("spent_s", 0.0),
+        spent_s=request.get("spent_s", 0.0), rolling="rolling" in request,
     )  # fmt: skip
     if result is None:
         return {"needs_restored": True}
-    model, distortion = without_needless_distortion(result.model)
+    warnings = list(result.warnings)
+    rolled = None
+    if "rolling" in request:
+        from deblurgs.sfm.rolling import shutter  # brings torch, which nothing else here needs
+
+        rolled = shutter.refine_model(result.model, frames, request["rolling"]["readout"], warnings, say)
+    if rolled is None:
+        model, distortion = without_needless_distortion(result.model)
+    else:
+        model, distortion = rolled.model, rolled.distortion
     model = colmap.in_own_frame(model, frames)
     health = examine(colmap.reading(model, frames), result.health.parallax_px)
-    warnings = [*result.warnings, *_warnings(health.registered, len(frames), result.failed)]
+    warnings += _warnings(health.registered, len(frames), result.failed)
     others = next((t["other_models"] for t in result.tried if t["kept"]), [])
     if others:
         warnings.append(
@@ -66,7 +76,12 @@ def sfm(request: Request, say: Say) -> dict[str, Any]:
         "distortion": distortion,
         "tried": result.tried,
     }
-    _write(work_dir, model, chosen, result.failed, health.as_dict(), report, warnings, begun)
+    if rolled is not None:
+        report["rolling_shutter"] = rolled.report
+    _write(
+        work_dir, model, chosen, result.failed, health.as_dict(), report, warnings, begun,
+        readout=None if rolled is None else rolled.readout,
+    )  # fmt: skip
     result.database.replace(work_dir / DATABASE)
     shutil.rmtree(folder, ignore_errors=True)
     return {"warnings": warnings}
@@ -222,12 +237,13 @@ def _write(
     warnings: list[str],
     begun: float,
     written: colmap.Model | None = None,
+    readout: float | None = None,
 ) -> None:
     """Write all result files; sfm.json last, so that its presence means the stage is complete."""
     (work_dir / REPORT).unlink(missing_ok=True)
     shutil.rmtree(work_dir / "images", ignore_errors=True)
     lenses = Lenses(work_dir / "images")
-    sparse: SparseModel = sparse_model(model, chosen, lenses, failed)
+    sparse: SparseModel = replace(sparse_model(model, chosen, lenses, failed), readout=readout)
     write_sparse(written if written is not None else model, chosen, work_dir)
     save_model(sparse, work_dir)
     cameras = {

@@ -13,7 +13,7 @@ from typing import Any
 from deblurgs.errors import SfmError
 from deblurgs.sfm import choice, colmap, diagnose, parallax
 from deblurgs.sfm.attempt import Candidate, attempt
-from deblurgs.sfm.rungs import RUNGS, TOGETHER, in_order
+from deblurgs.sfm.rungs import ROLLING_MAPPER, ROLLING_TRIANGULATION, RUNGS, TOGETHER, in_order
 from deblurgs.sfm.staging import FrameFile, Settings, stage_images
 
 ENOUGH_SHARE = 0.95
@@ -49,12 +49,14 @@ def climb(
     say: Callable[[str], None],
     restored: Mapping[str, Path] | None = None,
     spent_s: float = 0.0,
+    rolling: bool = False,
 ) -> Climb | None:
     """Try the rungs until all frames have believable poses. None: to go on, restored copies of the frames are needed.
 
     Works in `folder`; finished steps of an interrupted climb are reused. No rung is begun after `budget_s` seconds, of
     which an earlier process has used `spent_s`, and of more than 100 frames 95 % are enough. restored: restored copies
-    of the frames by staged name, in which features may be looked for. Raises SfmError with the diagnosed reason when
+    of the frames by staged name, in which features may be looked for. rolling: keep sightings that a rolling shutter
+    may have moved. Raises SfmError with the diagnosed reason when
     no rung's model may be believed.
     """
     started = time.monotonic() - spent_s
@@ -85,6 +87,10 @@ def climb(
         if rung.restored and restored is None:
             return None
         settings = _at_size(rung, max_image_size)
+        if rolling:
+            settings = replace(
+                settings, mapper={**settings.mapper, **ROLLING_MAPPER}, triangulation=ROLLING_TRIANGULATION
+            )
         files, place = frames, images
         if rung.restored and restored is not None:
             files = [replace(f, path=restored.get(f.staged, f.path)) for f in frames]

@@ -32,7 +32,8 @@ class SparseModel:
     points: [P, 3] float64. colors: [P, 3] uint8 sRGB. errors: [P] float32, mean reprojection error of the point
     in pixels. observations: for each frame the indices into `points` of what it sees, int64.
     failed: (name, reason) of each frame without a pose. masks: name -> 8-bit image of the size of the frame's image,
-    0 where the photo shows nothing; only frames that have one.
+    0 where the photo shows nothing; only frames that have one. readout: of a rolling shutter (first to last row), in
+    median distances of two frames in time; None where the cameras are those of a global shutter.
     """
 
     names: list[str]
@@ -45,6 +46,7 @@ class SparseModel:
     observations: list[NDArray[np.int64]]
     failed: list[tuple[str, str]]
     masks: dict[str, Path] = field(default_factory=dict)
+    readout: float | None = None
 
     @property
     def num_frames(self) -> int:
@@ -79,6 +81,7 @@ def save_model(model: SparseModel, work_dir: Path) -> Path:
             masks=np.array(
                 [(n, _relative(p, work_dir)) for n, p in model.masks.items()], dtype=np.str_
             ).reshape(-1, 2),
+            readout=np.array(np.nan if model.readout is None else model.readout),
         )
     return target
 
@@ -110,6 +113,7 @@ def load_model(work_dir: Path) -> SparseModel:
                     str(n): Path(os.path.normpath(work_dir / str(p)))
                     for n, p in data.get("masks", ())  # older files have none
                 },
+                readout=_number(data.get("readout", np.nan)),
             )
         _check(model)
     except (ValueError, KeyError, OSError, EOFError, IndexError, TypeError, BadZipFile, zlib.error) as error:
@@ -134,6 +138,10 @@ def _check(model: SparseModel) -> None:
         raise ValueError("it holds NaN or infinite numbers")
     if any(len(o) and (o.min() < 0 or o.max() >= p) for o in model.observations):
         raise ValueError("a frame refers to a point that does not exist")
+
+
+def _number(value: NDArray[np.float64]) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _relative(path: Path, folder: Path) -> str:

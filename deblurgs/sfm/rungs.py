@@ -28,6 +28,9 @@ from deblurgs.sfm.staging import FrameFile, Settings
 
 # Lets frames with fewer agreeing points join.
 FORGIVING = {"abs_pose_min_num_inliers": 15, "abs_pose_min_inlier_ratio": 0.15}
+# Rows that a rolling shutter moved are no outliers: the cameras are refined for it afterwards (rolling/).
+ROLLING_MAPPER = {"filter_max_reproj_error": 8.0}
+ROLLING_TRIANGULATION = {"complete_max_reproj_error": 8.0, "merge_max_reproj_error": 8.0}
 _COARSE = {"first_octave": 0, "peak_threshold": 0.002}
 _POOLED = {**_COARSE, "domain_size_pooling": True, "upright": True}
 

@@ -28,6 +28,14 @@ DEFAULT_BUDGET_S = 600.0
 
 
 @dataclass(frozen=True)
+class RollingShutter:
+    """The rows of a frame were exposed one after the other, and the frames are one video. readout: from the first to
+    the last row in median distances of two frames in time, negative from bottom to top; None: it is estimated."""
+
+    readout: float | None = None
+
+
+@dataclass(frozen=True)
 class PosedViews:
     """Poses of images outside the training model, for evaluation.
 
@@ -55,6 +63,7 @@ def run_sfm(
     memory_limit_mb: int | None = None,
     masks: Mapping[str, Path] | None = None,
     restore: Restorer = wiener,
+    rolling: RollingShutter | None = None,
     log: Log,
 ) -> SparseModel:
     """Camera poses and sparse points of the training frames, written into `work_dir` (RUN/sfm).
@@ -68,7 +77,8 @@ def run_sfm(
     settings are tried; timeout_s: the search is killed; both count over all child processes together. memory_limit_mb:
     address space limit of the child. masks: frame name -> 8-bit image, 0 where the photo is transparent; no feature is
     looked for there. restore: makes the copies in which features are looked for when the frames themselves give too
-    few; training sees only the frames.
+    few; training sees only the frames. rolling: refine the cameras that are found for a rolling shutter; given cameras
+    stay as they are.
 
     Writes sparse/0/*.bin (COLMAP, distorted camera), images/*.png (undistorted frames, only if the lens moves
     something by over 0.1 px), model.npz, database.db (features, not for given models) and last sfm.json.
@@ -94,6 +104,8 @@ def run_sfm(
     }
     if given is not None:
         request["given"] = str(given.resolve())
+    if rolling is not None:
+        request["rolling"] = {"readout": rolling.readout}
     begun = time.monotonic()
     result = run_child(job, request, work_dir, log=log, timeout_s=timeout_s)
     if result.get("needs_restored"):

@@ -29,7 +29,8 @@ class FrameFile:
 
 @dataclass(frozen=True)
 class Settings:
-    """What an attempt changes against COLMAP's defaults: options of features, matching and mapping by their name.
+    """What an attempt changes against COLMAP's defaults: options of features, matching, mapping and its triangulation
+    by their name.
 
     features: key of the feature database; attempts with equal `sift`, `matching` and `restored` share one.
     parts: attempts whose features and matches are taken together; held-out images are registered with those of the
@@ -42,6 +43,7 @@ class Settings:
     sift: Mapping[str, Any] = field(default_factory=dict)
     matching: Mapping[str, Any] = field(default_factory=dict)
     mapper: Mapping[str, Any] = field(default_factory=dict)
+    triangulation: Mapping[str, Any] = field(default_factory=dict)
     mapping: Literal["incremental", "global"] = "incremental"
     features: str = "features"
     restored: bool = False

@@ -62,6 +62,7 @@ def training_set(
             blurs[name] * camera.width if name in blurs else None
             for name, camera in zip(model.names, cameras, strict=True)
         ],
+        readout=model.readout,
     )
 
 

@@ -10,7 +10,7 @@ from deblurgs.raster.devices import DeviceName, resolve
 from deblurgs.run import RunFolder
 from deblurgs.stages.data import training_set
 from deblurgs.stages.deblur import DeblurConfig, restorer
-from deblurgs.stages.process import TRUE_POSES_FILE, ProcessConfig, process
+from deblurgs.stages.process import TRUE_POSES_FILE, ProcessConfig, process, with_shutter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,9 +80,8 @@ def prepared_scene(
     from deblurgs.sfm.model import load_model
     from deblurgs.train.memory import check_memory, estimate_memory
 
-    process(
-        run, source, ProcessConfig(own_sfm=sfm == "blurry-only"), log, overwrite=overwrite, true_poses=sfm == "given"
-    )  # fmt: skip
+    asked = with_shutter(ProcessConfig(own_sfm=sfm == "blurry-only"), config.trajectory, source)
+    process(run, source, asked, log, overwrite=overwrite, true_poses=sfm == "given")
     capture, model = load_capture(run.path), load_model(run.sfm)
     # Refused before hours of work rather than in their middle. The full-size photos stay: they are compared with.
     check_memory(estimate_memory(model.cameras, config, keep_full_size=True), log)

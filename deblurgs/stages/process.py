@@ -1,12 +1,13 @@
 """User files -> upright frames and camera poses: the stages `capture` and `sfm`."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro import conf
 
+from deblurgs.config import TrajectoryConfig
 from deblurgs.log import Log
 from deblurgs.run import RunFolder
 
@@ -30,9 +31,31 @@ class ProcessConfig:
     """What sharpens the copies in which the last attempt to find the cameras looks for features.
     network: that of `deblurgs deblur`."""
 
+    rolling_shutter: Annotated[bool, conf.Suppress] = False
+    """Refine the cameras for rows that were exposed one after the other; see `with_shutter`."""
+    readout: Annotated[float | None, conf.Suppress] = None
+    """Its known readout in frame intervals."""
+
     def __post_init__(self) -> None:
         if self.max_pixels < 1:
             raise ValueError(f"max_pixels must be at least 1, not {self.max_pixels}")
+        if self.readout is not None and not abs(self.readout) <= 4:
+            raise ValueError(f"readout must be between -4 and 4, not {self.readout}")
+
+
+def with_shutter(config: ProcessConfig, trajectory: TrajectoryConfig, source: Path) -> ProcessConfig:
+    """The config with what the training was told about a rolling shutter.
+
+    Only of a video can cameras be refined for it: the way between the frames tells how fast the camera moved. With a
+    path per frame a given readout is in units of the exposure, which says nothing here.
+    """
+    from deblurgs.capture.detect import VIDEO_SUFFIXES
+
+    one_path = trajectory.kind == "continuous"
+    rolls = trajectory.rolling_shutter or bool(trajectory.readout)
+    if not rolls or not (one_path or source.suffix.lower() in VIDEO_SUFFIXES):
+        return config
+    return replace(config, rolling_shutter=True, readout=trajectory.readout if one_path else None)
 
 
 def process(
@@ -52,7 +75,7 @@ def process(
     from deblurgs.capture.source import ingest
     from deblurgs.capture.truth import write_true_poses
     from deblurgs.sfm.restored import wiener
-    from deblurgs.sfm.stage import run_sfm
+    from deblurgs.sfm.stage import RollingShutter, run_sfm
     from deblurgs.stages.deblur import DeblurConfig, restorer
     from deblurgs.stages.triage import triage
 
@@ -72,7 +95,12 @@ def process(
     if true_poses and capture.truth and not (given_model or given_poses):
         given_poses = write_true_poses(capture, run.path / TRUE_POSES_FILE)
     # Only what is not the default is named, so that run folders from before this choice stay valid.
-    chosen = {"sfm_restorer": config.sfm_restorer} if config.sfm_restorer != "wiener" else {}
+    chosen: dict[str, object] = {}
+    if config.sfm_restorer != "wiener":
+        chosen["sfm_restorer"] = config.sfm_restorer
+    rolling = RollingShutter(config.readout) if config.rolling_shutter else None
+    if rolling is not None:
+        chosen["rolling_shutter"] = True if rolling.readout is None else rolling.readout
     run.stage(
         "sfm",
         {"own_sfm": config.own_sfm, "given": bool(given_model or given_poses), **chosen},
@@ -80,7 +108,7 @@ def process(
             # Held-out frames are dropped there by their split; their names tell why a given model has more images.
             [*capture.frames, *capture.test_frames], run.sfm,
             given_model=given_model, given_poses=given_poses, masks=capture.masks, log=log,
-            restore=wiener if config.sfm_restorer == "wiener" else restorer(DeblurConfig(), log),
+            restore=wiener if config.sfm_restorer == "wiener" else restorer(DeblurConfig(), log), rolling=rolling,
         ),
         outputs=[run.sfm / "model.npz"], overwrite=overwrite,
     )  # fmt: skip

@@ -1,7 +1,6 @@
 """What training needs to know, independent of where it came from: images, cameras, starting poses and points."""
 
 import dataclasses
-import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +12,7 @@ from deblurgs.errors import UsageError
 from deblurgs.math.color import area_weights, downscale_linear
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.photometry import clip_limit
+from deblurgs.scene.times import video_times
 from deblurgs.scene.transform import Similarity
 
 
@@ -26,6 +26,7 @@ class TrainingSet:
     exposures_s: how long each shutter was open, where it is known.
     blurs_px: about how long each frame's blur is, in pixels of its camera, where something is known of it.
     masks: per frame None, or [H,W] float32 in {0, 1} of its image's size: 0 where the photo shows nothing.
+    readout: of a rolling shutter in frame intervals, as SfM found it; None where it was not asked.
     Held-out images are never part of it.
     """
 
@@ -41,6 +42,7 @@ class TrainingSet:
     masks: list[Tensor | None] | None = None
     exposures_s: list[float | None] | None = None
     blurs_px: list[float | None] | None = None
+    readout: float | None = None
 
     @property
     def num_frames(self) -> int:
@@ -145,24 +147,14 @@ def has_times(data: TrainingSet) -> bool:
 
 
 def frame_times(data: TrainingSet) -> Tensor:
-    """Times of the frames in seconds, [F] float64; without them the numbers in their names, else their order.
-
-    Raises UsageError unless they increase from frame to frame.
-    """
-    numbers = [re.findall(r"\d+", name.rsplit(".", 1)[0]) for name in data.names]
-    if has_times(data):
-        times = torch.tensor(data.times_s, dtype=torch.float64)
-    elif all(numbers):
-        times = torch.tensor([float(n[-1]) for n in numbers], dtype=torch.float64)
-    else:
-        times = torch.arange(data.num_frames, dtype=torch.float64)
-    gaps = times[1:] - times[:-1]
-    if data.num_frames < 2 or not bool((gaps > 0).all()) or float(gaps.max()) > 1e3 * float(gaps.median()):
+    """Times of the frames, [F] float64 (scene/times.py). Raises UsageError unless they increase from frame to frame."""
+    try:
+        return torch.from_numpy(video_times(data.names, data.times_s))
+    except ValueError as error:
         raise UsageError(
-            "a continuous trajectory needs the frames of one video in order, and the times or numbers of these do not "
-            "increase evenly. Use another --train.trajectory.kind."
-        )
-    return times
+            f"a continuous trajectory needs the frames of one video in order, and {error}. Use another "
+            "--train.trajectory.kind."
+        ) from error
 
 
 def relative_exposures(data: TrainingSet) -> Tensor:

@@ -510,9 +510,20 @@ def make_trajectory(data: TrainingSet, config: TrainConfig, rng: torch.Generator
         with torch.no_grad():
             trajectory.knots.mul_(relative_exposures(data).to(poses)[:, None, None])
     with torch.no_grad():
-        trajectory.readout.fill_(t.readout or 0.0)
+        trajectory.readout.fill_(first_readout(data, config))
     trajectory.readout.requires_grad_(t.rolling_shutter and t.readout is None)
     return trajectory.to(data.points.device)
+
+
+def first_readout(data: TrainingSet, config: TrainConfig) -> float:
+    """The readout at the start, in the trajectory's unit: the given one, else what SfM found, else none."""
+    t = config.trajectory
+    if t.readout is not None:
+        return t.readout
+    if not t.rolling_shutter or data.readout is None:
+        return 0.0
+    in_unit = data.readout if t.kind == "continuous" else data.readout / t.duty
+    return min(max(in_unit, -MAX_READOUT), MAX_READOUT)
 
 
 def device_generator(device: torch.device, seed: int) -> torch.Generator:

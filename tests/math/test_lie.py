@@ -14,6 +14,7 @@ from deblurgs.math.lie import (
     se3_adjoint,
     se3_exp,
     se3_inverse,
+    se3_left_jacobian,
     se3_log,
     so3_exp,
     so3_left_jacobian,
@@ -141,6 +142,18 @@ def test_left_jacobian_is_the_derivative_of_exp(generator: torch.Generator) -> N
         # d exp / d omega_k = hat(J_l e_k) exp(omega).
         columns = torch.stack([vee(jacobian[..., k] @ so3_exp(omega).T) for k in range(3)], dim=-1)
         close(columns, so3_left_jacobian(omega), torch.float64, factor=10)
+
+
+def test_left_jacobian_of_rigid_motions_is_the_derivative_of_exp(generator: torch.Generator) -> None:
+    xi = 0.3 * torch.randn(NUM, 6, generator=generator, dtype=torch.float64)
+    jacobian, eps = se3_left_jacobian(xi), 1e-5
+    for k in range(6):
+        step = torch.zeros(6, dtype=torch.float64)
+        step[k] = eps
+        numeric = (
+            se3_log(se3_exp(xi + step) @ se3_exp(-xi)) - se3_log(se3_exp(xi - step) @ se3_exp(-xi))
+        ) / (2 * eps)
+        assert torch.allclose(jacobian[..., k], numeric, atol=1e-8)
 
 
 def test_hat_and_vee(generator: torch.Generator) -> None:

@@ -29,6 +29,7 @@ def model(folder: Path) -> SparseModel:
         observations=[np.array([0, 3, 4]), np.array([], dtype=np.int64)],
         failed=[("c.png", "no features (0 keypoints)")],
         masks={"ü.jpg": folder.parent / "masks" / "000001.png"},
+        readout=0.5,
     )
 
 
@@ -44,6 +45,7 @@ def test_round_trip_and_moving_the_run(tmp_path: Path) -> None:
         assert (getattr(read, key) == getattr(written, key)).all()
         assert getattr(read, key).dtype == getattr(written, key).dtype
     assert [o.tolist() for o in read.observations] == [[0, 3, 4], []]
+    assert read.readout == 0.5
     (tmp_path / "run").rename(tmp_path / "moved")
     assert (
         load_model(tmp_path / "moved" / "sfm").image_paths[0]
@@ -55,8 +57,8 @@ def test_round_trip_and_moving_the_run(tmp_path: Path) -> None:
 
 
 def test_no_failed_frames_round_trip(tmp_path: Path) -> None:
-    save_model(replace(model(tmp_path), failed=[]), tmp_path)
-    assert load_model(tmp_path).failed == []
+    save_model(replace(model(tmp_path), failed=[], readout=None), tmp_path)
+    assert load_model(tmp_path).failed == [] and load_model(tmp_path).readout is None
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "text", "index", "nan", "shape", "pickle"])

@@ -28,7 +28,7 @@ from deblurgs.train.data import (
     training_camera,
     without_masked,
 )
-from deblurgs.train.loop import count_views, first_views, train
+from deblurgs.train.loop import count_views, first_views, make_trajectory, train
 
 CAMERA = Camera(64, 48, 70.0, 70.0, 32.0, 24.0)
 NUM_FRAMES = 8
@@ -390,3 +390,24 @@ def test_known_blur_counts_only_until_there_are_paths(blurred: TrainingSet) -> N
     assert means(known, "static") == [1.0] * 3
     twice = [train(known, small(40), QUIET) for _ in range(2)]
     assert torch.equal(twice[0].trajectory.knots, twice[1].trajectory.knots)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rolling", "given", "found", "begun", "learnt"),
+    [
+        ("continuous", True, None, 0.4, 0.4, True),
+        ("continuous", True, None, None, 0.0, True),
+        ("continuous", True, 0.3, 0.4, 0.3, False),
+        ("bezier", True, None, 0.4, 0.8, True),  # in exposures, of half a frame interval each
+        ("bezier", False, None, 0.4, 0.0, False),
+    ],
+)
+def test_the_readout_begins_where_sfm_found_it(
+    kind: TrajectoryKind, rolling: bool, given: float | None, found: float | None, begun: float, learnt: bool,
+    blurred: TrainingSet,
+) -> None:  # fmt: skip
+    trajectory = TrajectoryConfig(kind=kind, rolling_shutter=rolling, readout=given, duty=0.5)
+    data = dataclasses.replace(blurred, readout=found, times_s=[0.1 * f for f in range(blurred.num_frames)])
+    made = make_trajectory(data, dataclasses.replace(small(5), trajectory=trajectory), torch.Generator())
+    assert float(made.readout.detach()) == pytest.approx(begun)
+    assert made.readout.requires_grad == learnt and made.rolling == rolling

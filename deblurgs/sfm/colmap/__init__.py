@@ -46,6 +46,7 @@ from deblurgs.sfm.colmap.model import (
     without_images,
 )
 from deblurgs.sfm.colmap.repeatable import SEED
+from deblurgs.sfm.colmap.sightings import read_tracks, with_cameras
 
 __all__ = [
     "CAMERA_MODEL",
@@ -72,6 +73,7 @@ __all__ = [
     "pipeline_options",
     "poses",
     "read_model",
+    "read_tracks",
     "reading",
     "renamed",
     "restricted",
@@ -81,5 +83,6 @@ __all__ = [
     "triangulate",
     "verified_keypoints",
     "verified_pairs",
+    "with_cameras",
     "without_images",
 ]

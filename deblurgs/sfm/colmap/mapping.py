@@ -23,6 +23,8 @@ def pipeline_options(settings: Settings, image_dir: Path) -> pycolmap.Incrementa
     options.min_model_size = 3
     for key, value in settings.mapper.items():
         setattr(options.mapper, key, value)
+    for key, value in settings.triangulation.items():
+        setattr(options.triangulation, key, value)
     return options
 
 

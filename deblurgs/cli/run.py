@@ -137,11 +137,11 @@ class Process:
     json: bool = False
     """Print JSON events to stdout, one per line, instead of text."""
     rolling_shutter: bool = False
-    """The rows of a frame were exposed one after the other, and the frames are one video: refine the cameras for
-    that. `run` does it where --train.trajectory.rolling-shutter asks for it."""
+    """Refine the cameras of a video for rows that were exposed one after the other.
+    `run` does it where --train.trajectory.rolling-shutter asks for it."""
     readout: float | None = None
-    """Known time from the first to the last row of a rolling shutter, in frame intervals; negative from bottom to
-    top."""
+    """Known time from the first to the last row of a rolling shutter, in frame intervals.
+    Negative from bottom to top."""
     process: tyro.conf.OmitArgPrefixes[ProcessConfig] = field(default_factory=ProcessConfig)
 
     def execute(self) -> None:

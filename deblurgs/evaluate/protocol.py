@@ -32,8 +32,9 @@ from deblurgs.render.render import reblurred_frame, restored_frame
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.train.data import TrainingSet, pyramid_level, training_camera
-from deblurgs.train.loop import Probe, TrainedScene, frame_drift, train
+from deblurgs.train.loop import Probe, train
 from deblurgs.train.model import AnyTrajectory
+from deblurgs.train.trained import TrainedScene, frame_drift
 
 Method = Literal["plain", "deblurgs", "oracle", "restore-plain"]
 Task = Literal["novel", "deblurring"]

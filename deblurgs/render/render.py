@@ -11,8 +11,8 @@ from deblurgs.raster.api import Rendered, rasterize
 from deblurgs.render.detail import add_detail, pixel_paths
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.shutter import sample_exposure
-from deblurgs.train.loop import TrainedScene
 from deblurgs.train.model import frame_light, gathered, supersampled
+from deblurgs.train.trained import TrainedScene
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from deblurgs.render.support import Exposures, Support, frame_support
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.trajectory import path_length_px
 from deblurgs.train.data import pyramid_level, scaled
-from deblurgs.train.loop import TrainedScene
+from deblurgs.train.trained import TrainedScene
 
 WORKING_SIDE_PX = 320
 """Longest side of the pictures that are compared; support is traced on a grid of every second pixel of them."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from deblurgs.scene.transform import Similarity
-    from deblurgs.train.loop import TrainedScene
+    from deblurgs.train.trained import TrainedScene
 
 
 def write_scene(

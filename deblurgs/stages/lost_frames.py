@@ -9,7 +9,7 @@ from deblurgs.run import RunFolder
 if TYPE_CHECKING:
     from deblurgs.scene.transform import Similarity
     from deblurgs.sfm.model import SparseModel
-    from deblurgs.train.loop import TrainedScene
+    from deblurgs.train.trained import TrainedScene
 
 MAX_RENDERS = 40
 """Sharp views that lost frames are compared with, evenly chosen."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from deblurgs.capture.dataset import Capture
     from deblurgs.render.trust import FrameTrust
     from deblurgs.sfm.model import SparseModel
-    from deblurgs.train.loop import TrainedScene
+    from deblurgs.train.trained import TrainedScene
 
 STILL_PX = 2.0
 """Paths up to this length leave no blur worth a word."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from deblurgs.sfm.model import SparseModel
     from deblurgs.train.data import TrainingSet
-    from deblurgs.train.loop import TrainedScene
+    from deblurgs.train.trained import TrainedScene
 
 _PLAN = "plan.json"
 _SCENE = "first.safetensors"

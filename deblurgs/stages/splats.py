@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from deblurgs.scene.gaussians import Gaussians
     from deblurgs.scene.transform import Similarity
     from deblurgs.sfm.model import SparseModel
-    from deblurgs.train.loop import TrainedScene
+    from deblurgs.train.trained import TrainedScene
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import torch
 
     from deblurgs.train.data import TrainingSet
-    from deblurgs.train.loop import Report, TrainedScene
+    from deblurgs.train.loop import Report
+    from deblurgs.train.trained import TrainedScene
 
 SCENE_FILE = "scene.safetensors"
 PARTIAL_FILE = "interrupted.safetensors"

@@ -19,8 +19,8 @@ from deblurgs.scene.gaussians import PARAMETERS, Gaussians
 from deblurgs.scene.photometry import Photometry
 from deblurgs.scene.trajectory import Trajectory
 from deblurgs.scene.transform import Similarity
-from deblurgs.train.loop import TrainedScene
 from deblurgs.train.model import AnyTrajectory
+from deblurgs.train.trained import TrainedScene
 
 FORMAT = "deblurgs-scene-3"
 

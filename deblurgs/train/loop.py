@@ -3,10 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,22 +13,14 @@ from deblurgs.errors import DivergedError
 from deblurgs.log import Log
 from deblurgs.raster import backend
 from deblurgs.raster.api import ScreenStatistics
-from deblurgs.scene.alignment import align_views
-from deblurgs.scene.camera import Camera
-from deblurgs.scene.continuous import MAX_READOUT, ContinuousTrajectory
+from deblurgs.scene.continuous import MAX_READOUT
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.photometry import Photometry
 from deblurgs.scene.shutter import sample_exposure
-from deblurgs.scene.subframe import NUM_PIECES
-from deblurgs.scene.trajectory import Trajectory, path_length_px
-from deblurgs.scene.transform import Similarity
 from deblurgs.train.data import (
     Pyramid,
     TrainingSet,
-    frame_times,
-    has_times,
     pyramid_level,
-    relative_exposures,
     scaled,
     training_camera,
 )
@@ -42,6 +32,9 @@ from deblurgs.train.optimizer import FrameAdam, GaussianAdam, cooled, exponentia
 from deblurgs.train.outcome import LOOK_EVERY, LossRecord, all_finite
 from deblurgs.train.relief import relieve
 from deblurgs.train.sampler import FrameSampler
+from deblurgs.train.start import device_generator, make_trajectory, shared_adam, times_adam
+from deblurgs.train.trained import TrainedScene
+from deblurgs.train.views import count_views, first_views
 
 # Path lengths change slowly; counting virtual views anew this often costs nothing.
 VIEWS_EVERY = 50
@@ -54,109 +47,11 @@ MAX_STRIKES = 3
 VISITS_BEFORE_PATHS_COUNT = 5
 
 
-@dataclass
-class TrainedScene:
-    """The result in the scene frame, in host memory; `training_cameras` are the cameras at training size.
-
-    device: where it is rendered. The pictures come back to host memory.
-    """
-
-    gaussians: Gaussians
-    trajectory: AnyTrajectory
-    photometry: Photometry
-    training_cameras: list[Camera]
-    depths: Tensor
-    config: TrainConfig
-    seconds: float
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    _splats: Gaussians | None = field(default=None, repr=False)
-
-    def splats(self) -> Gaussians:
-        """The Gaussians on `device`."""
-        if self.device.type == "cpu":
-            return self.gaussians
-        if self._splats is None:
-            self._splats = Gaussians(**{k: t.to(self.device) for k, t in self.gaussians.tensors().items()})
-        return self._splats
-
-    @torch.no_grad()
-    def path_lengths_px(self, cameras: list[Camera]) -> list[float]:
-        """The longest way of an image point during each exposure, in pixels of the given cameras."""
-        poses = self.trajectory(self.trajectory.frame_numbers, torch.linspace(0.0, 1.0, 9))
-        return path_length_px(poses, cameras, self.depths).tolist()
-
-    def num_views(self, cameras: list[Camera]) -> list[int]:
-        return count_views(self.trajectory, cameras, self.depths, self.config)
-
-    def shutter(self) -> dict[str, float]:
-        """What was learnt or given about it: `duty` of the frame interval, `readout` in the trajectory's unit."""
-        t = self.trajectory
-        found = {"duty": round(float(t.duty.detach()), 4)} if isinstance(t, ContinuousTrajectory) else {}
-        return found | ({"readout": round(float(t.readout.detach()), 4)} if t.rolling else {})
-
-    def timing(self) -> list[str]:
-        """What was found out about the shutter, in words; nothing for separate paths and a global shutter."""
-        t, lines = self.trajectory, []
-        if isinstance(t, ContinuousTrajectory):
-            seconds = "" if t.exposure_s is None else f" ({t.exposure_s:.4g} s)"
-            lines.append(f"shutter open for {float(t.duty.detach()):.2f} of the frame interval{seconds}")
-        if t.rolling:
-            unit = "frame interval" if isinstance(t, ContinuousTrajectory) else "exposure"
-            lines.append(
-                f"readout from the first to the last row: {float(t.readout.detach()):.2f} of the {unit}"
-            )
-        return lines
-
-    def frame_drift(self) -> Similarity:
-        """trained_from_sfm: how joint optimisation moved the scene as a whole."""
-        return frame_drift(self.trajectory, self.training_cameras, self.depths)
-
-
 Report = Callable[[dict[str, float]], None]
 Probe = Callable[[Gaussians, AnyTrajectory], float]
 Keep = Callable[["Trainer", bool], None]
 """Called between two steps; `True` asks for a checkpoint at once, `False` only if it is time for one."""
 Observe = Callable[["Trainer"], None]
-
-
-@torch.no_grad()
-def frame_drift(trajectory: AnyTrajectory, cameras: list[Camera], depths: Tensor) -> Similarity:
-    """trained_from_sfm, the similarity after which the SfM poses show what the mid-exposure poses of all frames show.
-
-    cameras and depths [F] (typical, SfM side of the scene frame) of the frames.
-    """
-    sfm = trajectory.camera_from_world_sfm.double().cpu().numpy()
-    extents = np.array([(0.5 * c.width / c.fx, 0.5 * c.height / c.fy) for c in cameras])
-    return align_views(
-        sfm, trajectory.all_at(0.5).double().cpu().numpy(), depths.double().cpu().numpy(), extents
-    )
-
-
-@torch.no_grad()
-def count_views(
-    trajectory: AnyTrajectory, cameras: list[Camera], depths: Tensor, config: TrainConfig
-) -> list[int]:
-    """Virtual views per frame: enough that neighbouring views lie `px_per_view` apart, within the bounds."""
-    if trajectory.kind == "static":
-        return [1] * trajectory.num_frames
-    u = torch.linspace(0.0, 1.0, 9, device=trajectory.knots.device)
-    poses = trajectory(trajectory.frame_numbers, u)
-    return [views_of(px, config) for px in path_length_px(poses, cameras, depths).tolist()]
-
-
-def views_of(length_px: float, config: TrainConfig) -> int:
-    """Virtual views for a blur of this length."""
-    c = config.trajectory
-    return int(min(max(math.ceil(length_px / c.px_per_view) + 1, c.min_views), c.max_views))
-
-
-def first_views(data: TrainingSet, cameras: list[Camera], config: TrainConfig) -> list[int]:
-    """Virtual views per frame before there are paths, from the blur that is known of the photos; 1 where none is."""
-    known = data.blurs_px or [None] * data.num_frames
-    return [
-        1 if px is None else views_of(px * small.width / full.width, config)
-        for px, full, small in zip(known, data.cameras, cameras, strict=True)
-    ]
 
 
 class Trainer:
@@ -492,68 +387,6 @@ class Trainer:
         )
         self.density.growth = growth
         return True
-
-
-def make_trajectory(data: TrainingSet, config: TrainConfig, rng: torch.Generator) -> AnyTrajectory:
-    """The paths at the start, as the settings want them, where the data lies."""
-    t, poses = config.trajectory, data.camera_from_world.cpu()
-    trajectory: AnyTrajectory
-    if t.kind == "continuous":
-        trajectory = ContinuousTrajectory(poses, frame_times(data), duty=t.duty)
-        if not has_times(data):
-            trajectory.interval_s = None
-    else:
-        trajectory = Trajectory(
-            poses, t.kind, t.num_knots, start_spread=t.start_spread, generator=rng,
-            num_time_pieces=NUM_PIECES if t.sub_frame_times and t.kind != "static" else 0,
-        )  # fmt: skip
-        with torch.no_grad():
-            trajectory.knots.mul_(relative_exposures(data).to(poses)[:, None, None])
-    with torch.no_grad():
-        trajectory.readout.fill_(first_readout(data, config))
-    trajectory.readout.requires_grad_(t.rolling_shutter and t.readout is None)
-    return trajectory.to(data.points.device)
-
-
-def first_readout(data: TrainingSet, config: TrainConfig) -> float:
-    """The readout at the start, in the trajectory's unit: the given one, else what SfM found, else none."""
-    t = config.trajectory
-    if t.readout is not None:
-        return t.readout
-    if not t.rolling_shutter or data.readout is None:
-        return 0.0
-    in_unit = data.readout if t.kind == "continuous" else data.readout / t.duty
-    return min(max(in_unit, -MAX_READOUT), MAX_READOUT)
-
-
-def device_generator(device: torch.device, seed: int) -> torch.Generator:
-    """Random numbers that are drawn on the device itself."""
-    return torch.Generator(device).manual_seed(seed)
-
-
-def times_adam(trajectory: AnyTrajectory) -> FrameAdam | None:
-    """Adam over the sub-frame times, None where they are not learnt."""
-    if isinstance(trajectory, Trajectory) and trajectory.log_speeds.shape[1] > 0:
-        return FrameAdam(trajectory.log_speeds)
-    return None
-
-
-def shared_adam(
-    trajectory: AnyTrajectory, photometry: Photometry, config: TrainConfig, *, fused: bool
-) -> torch.optim.Adam | None:
-    """Adam over the numbers that all frames share, None when there are none to learn.
-
-    fused: only that one can skip a step without being waited for (`skip_unless`).
-    """
-    rates: list[tuple[Tensor, float]] = []
-    if trajectory.readout.requires_grad:
-        rates.append((trajectory.readout, config.trajectory.timing_lr))
-    if isinstance(trajectory, ContinuousTrajectory):
-        rates.append((trajectory.logit_duty, config.trajectory.timing_lr))
-    if photometry.has_curve:
-        rates.append((photometry.bends, config.photometry.bends_lr))
-    groups = [{"params": [p], "lr": lr, "first_lr": lr} for p, lr in rates]
-    return torch.optim.Adam(groups, betas=(0.9, 0.99), fused=fused or None) if groups else None
 
 
 def train(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
-from deblurgs.train.loop import TrainedScene
+from deblurgs.train.trained import TrainedScene
 
 Floats = NDArray[np.float32]
 StoredKind = Literal["sharp", "reblur", "support"]

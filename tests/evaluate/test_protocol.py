@@ -19,7 +19,7 @@ from deblurgs.scene.photometry import Photometry
 from deblurgs.scene.trajectory import Trajectory
 from deblurgs.scene.transform import Similarity
 from deblurgs.train.data import TrainingSet
-from deblurgs.train.loop import TrainedScene
+from deblurgs.train.trained import TrainedScene
 
 CAMERA = Camera(48, 32, 50.0, 50.0, 24.0, 16.0)
 

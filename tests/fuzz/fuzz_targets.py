@@ -181,7 +181,7 @@ def _scene_seeds(folder: Path) -> list[bytes]:
     from deblurgs.scene.trajectory import Trajectory
     from deblurgs.scene.transform import Similarity
     from deblurgs.train.checkpoint import save_scene
-    from deblurgs.train.loop import TrainedScene
+    from deblurgs.train.trained import TrainedScene
 
     gaussians = Gaussians.from_points(torch.rand(4, 3), torch.rand(4, 3), 1)
     scene = TrainedScene(

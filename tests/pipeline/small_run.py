@@ -19,7 +19,7 @@ from deblurgs.scene.trajectory import Trajectory
 from deblurgs.scene.transform import Similarity
 from deblurgs.sfm.model import SparseModel, save_model
 from deblurgs.train.checkpoint import save_scene
-from deblurgs.train.loop import TrainedScene
+from deblurgs.train.trained import TrainedScene
 
 CAMERA = Camera(61, 41, 50.0, 50.0, 30.5, 20.5)
 SIMILARITY = Similarity(0.5, np.diag([1.0, -1.0, -1.0]), np.array([0.1, 0.2, 0.3]))

@@ -7,7 +7,7 @@ from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.photometry import Photometry
 from deblurgs.scene.trajectory import Trajectory
-from deblurgs.train.loop import TrainedScene
+from deblurgs.train.trained import TrainedScene
 
 CAMERA = Camera(100, 60, 80.0, 80.0, 50.0, 30.0)
 

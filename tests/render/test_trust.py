@@ -27,7 +27,7 @@ from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.photometry import Photometry
 from deblurgs.scene.trajectory import Trajectory
-from deblurgs.train.loop import TrainedScene
+from deblurgs.train.trained import TrainedScene
 
 CAMERA = Camera(64, 48, 60.0, 60.0, 32.0, 24.0)
 

@@ -19,7 +19,7 @@ from deblurgs.raster import backend, cuda_budget, native
 from deblurgs.raster.api import Rendered, ScreenStatistics
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.transform import Similarity
-from deblurgs.train import loop
+from deblurgs.train import loop, start
 from deblurgs.train.data import TrainingSet, pyramid_level
 from deblurgs.train.loop import Trainer
 from deblurgs.train.outcome import LossRecord, all_finite
@@ -199,7 +199,7 @@ def deferred(monkeypatch: pytest.MonkeyPatch) -> Callable[[TrainConfig], Trainer
     def make(config: TrainConfig) -> Trainer:
         trainer = Trainer(training_set("cpu"), config, Log(quiet=True))
         trainer.on_host = False
-        trainer.shared_optimizer = loop.shared_adam(
+        trainer.shared_optimizer = start.shared_adam(
             trainer.trajectory, trainer.photometry, config, fused=True
         )
         return trainer

@@ -21,7 +21,8 @@ from deblurgs.train import loop
 from deblurgs.train.checkpoint import load_scene
 from deblurgs.train.data import TrainingSet
 from deblurgs.train.keeper import Checkpoints, read_checkpoint
-from deblurgs.train.loop import TrainedScene, Trainer
+from deblurgs.train.loop import Trainer
+from deblurgs.train.trained import TrainedScene
 
 NUM_FRAMES = 5
 QUIET = Log(quiet=True)

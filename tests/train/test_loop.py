@@ -28,7 +28,10 @@ from deblurgs.train.data import (
     training_camera,
     without_masked,
 )
-from deblurgs.train.loop import count_views, first_views, make_trajectory, train
+from deblurgs.train.loop import train
+from deblurgs.train.start import make_trajectory
+from deblurgs.train.trained import TrainedScene
+from deblurgs.train.views import count_views, first_views
 
 CAMERA = Camera(64, 48, 70.0, 70.0, 32.0, 24.0)
 NUM_FRAMES = 8
@@ -84,7 +87,7 @@ def small(steps: int = 160, **changes: object) -> TrainConfig:
     return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
 
 
-def losses(data: TrainingSet, config: TrainConfig) -> tuple[list[float], loop.TrainedScene]:
+def losses(data: TrainingSet, config: TrainConfig) -> tuple[list[float], TrainedScene]:
     seen: list[float] = []
     scene = train(data, config, QUIET, lambda entry: seen.append(entry["loss"]))
     return seen, scene
@@ -306,7 +309,7 @@ def test_what_is_stored_under_a_mask_never_reaches_the_scene(blurred: TrainingSe
     assert torch.equal(clean.gaussians.sh0, again.gaussians.sh0)
     unmasked = train(repainted([None] * NUM_FRAMES), brief, QUIET)
 
-    def error(scene: loop.TrainedScene) -> float:
+    def error(scene: TrainedScene) -> float:
         differences = [
             (reblurred_frame(scene, f, CAMERA, 5) - image).abs().mean()
             for f, image in enumerate(blurred.images)

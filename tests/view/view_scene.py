@@ -9,7 +9,7 @@ from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.photometry import Photometry
 from deblurgs.scene.trajectory import Trajectory
-from deblurgs.train.loop import TrainedScene
+from deblurgs.train.trained import TrainedScene
 from deblurgs.view.content import Content, Frames, StoredKind
 
 NUM_FRAMES = 4

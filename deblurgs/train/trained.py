@@ -1,0 +1,89 @@
+"""What a training ends with: the scene, its paths and photometry, and how it is looked at."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deblurgs.config import TrainConfig
+from deblurgs.scene.alignment import align_views
+from deblurgs.scene.camera import Camera
+from deblurgs.scene.continuous import ContinuousTrajectory
+from deblurgs.scene.gaussians import Gaussians
+from deblurgs.scene.photometry import Photometry
+from deblurgs.scene.trajectory import path_length_px
+from deblurgs.scene.transform import Similarity
+from deblurgs.train.model import AnyTrajectory
+from deblurgs.train.views import count_views
+
+
+@dataclass
+class TrainedScene:
+    """The result in the scene frame, in host memory; `training_cameras` are the cameras at training size.
+
+    device: where it is rendered. The pictures come back to host memory.
+    """
+
+    gaussians: Gaussians
+    trajectory: AnyTrajectory
+    photometry: Photometry
+    training_cameras: list[Camera]
+    depths: Tensor
+    config: TrainConfig
+    seconds: float
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    _splats: Gaussians | None = field(default=None, repr=False)
+
+    def splats(self) -> Gaussians:
+        """The Gaussians on `device`."""
+        if self.device.type == "cpu":
+            return self.gaussians
+        if self._splats is None:
+            self._splats = Gaussians(**{k: t.to(self.device) for k, t in self.gaussians.tensors().items()})
+        return self._splats
+
+    @torch.no_grad()
+    def path_lengths_px(self, cameras: list[Camera]) -> list[float]:
+        """The longest way of an image point during each exposure, in pixels of the given cameras."""
+        poses = self.trajectory(self.trajectory.frame_numbers, torch.linspace(0.0, 1.0, 9))
+        return path_length_px(poses, cameras, self.depths).tolist()
+
+    def num_views(self, cameras: list[Camera]) -> list[int]:
+        return count_views(self.trajectory, cameras, self.depths, self.config)
+
+    def shutter(self) -> dict[str, float]:
+        """What was learnt or given about it: `duty` of the frame interval, `readout` in the trajectory's unit."""
+        t = self.trajectory
+        found = {"duty": round(float(t.duty.detach()), 4)} if isinstance(t, ContinuousTrajectory) else {}
+        return found | ({"readout": round(float(t.readout.detach()), 4)} if t.rolling else {})
+
+    def timing(self) -> list[str]:
+        """What was found out about the shutter, in words; nothing for separate paths and a global shutter."""
+        t, lines = self.trajectory, []
+        if isinstance(t, ContinuousTrajectory):
+            seconds = "" if t.exposure_s is None else f" ({t.exposure_s:.4g} s)"
+            lines.append(f"shutter open for {float(t.duty.detach()):.2f} of the frame interval{seconds}")
+        if t.rolling:
+            unit = "frame interval" if isinstance(t, ContinuousTrajectory) else "exposure"
+            lines.append(
+                f"readout from the first to the last row: {float(t.readout.detach()):.2f} of the {unit}"
+            )
+        return lines
+
+    def frame_drift(self) -> Similarity:
+        """trained_from_sfm: how joint optimisation moved the scene as a whole."""
+        return frame_drift(self.trajectory, self.training_cameras, self.depths)
+
+
+@torch.no_grad()
+def frame_drift(trajectory: AnyTrajectory, cameras: list[Camera], depths: Tensor) -> Similarity:
+    """trained_from_sfm, the similarity after which the SfM poses show what the mid-exposure poses of all frames show.
+
+    cameras and depths [F] (typical, SfM side of the scene frame) of the frames.
+    """
+    sfm = trajectory.camera_from_world_sfm.double().cpu().numpy()
+    extents = np.array([(0.5 * c.width / c.fx, 0.5 * c.height / c.fy) for c in cameras])
+    return align_views(
+        sfm, trajectory.all_at(0.5).double().cpu().numpy(), depths.double().cpu().numpy(), extents
+    )

@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import json
 import os
+import platform
 import random
 import shutil
 import signal
@@ -23,6 +24,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from bench_quality import commit, today
 from safetensors.numpy import load_file
 
 from deblurgs.demo import demo_source
@@ -45,7 +47,15 @@ def main() -> int:
     passed = sum(r["problem"] is None for r in results)
     print(f"{passed} of {len(results)} killed runs were finished as if nothing had happened")
     if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1) + "\n")
+        machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"
+        record = {
+            "date": today(),
+            "commit": commit(),
+            "machine": machine,
+            "seed": arguments.seed,
+            "kills": results,
+        }
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
     return 0 if passed == len(results) else 1
 
 

@@ -27,7 +27,7 @@ def test_each_part_grows_with_what_it_stands_for() -> None:
     assert estimate_memory(CAMERAS * 2, config).images == 2 * base.images
     larger = dataclasses.replace(config, max_side=1920)
     assert estimate_memory(CAMERAS, larger).images == pytest.approx(4 * base.images, rel=0.01)
-    more = dataclasses.replace(config, density=DensityConfig(max_gaussians=300_000))
+    more = dataclasses.replace(config, density=DensityConfig(max_gaussians=10 * config.density.max_gaussians))
     assert estimate_memory(CAMERAS, more).gaussians == 10 * base.gaussians
     assert estimate_memory(CAMERAS, more).render > 3 * base.render
     static = dataclasses.replace(config, trajectory=dataclasses.replace(config.trajectory, kind="static"))

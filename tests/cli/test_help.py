@@ -160,3 +160,10 @@ def test_help_into_a_closed_pipe_is_no_traceback() -> None:
         timeout=60,
     )
     assert "Traceback" not in result.stderr
+
+
+def test_the_package_itself_is_the_command_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "deblurgs", "--help"], capture_output=True, text=True, cwd=ROOT, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stdout == call("--help").stdout

@@ -34,8 +34,8 @@ PURE_ROOMS = {"math", "scene", "raster"}
 # Single modules of these rooms with a reason of their own: code compiled at first use is kept on disk.
 MORE_BASE = {"raster/cubins.py": {"files"}}
 # The top sees everything. The command line is imported by nobody, stages and doctor only by the command line.
-TOP = {"cli", "stages", "doctor"}
-TOP_EDGES = {("stages", "cli"), ("doctor", "cli"), ("stages", "stages"), ("cli", "cli")}
+TOP = {"cli", "stages", "doctor", "__main__"}
+TOP_EDGES = {("cli", "__main__"), ("stages", "cli"), ("doctor", "cli"), ("stages", "stages"), ("cli", "cli")}
 
 # Third-party packages with one home each, so that replacing one touches one place.
 HOMES: dict[str, set[str]] = {

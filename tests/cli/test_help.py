@@ -166,4 +166,4 @@ def test_the_package_itself_is_the_command_too() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "deblurgs", "--help"], capture_output=True, text=True, cwd=ROOT, check=False, timeout=60,
     )  # fmt: skip
-    assert done.returncode == 0 and done.stdout == call("--help").stdout
+    assert done.returncode == 0 and done.stdout.split()[:2] == ["usage:", "deblurgs"]

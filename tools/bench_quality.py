@@ -104,12 +104,13 @@ def table(results: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
-def write_table(docs: Path, results: dict[str, dict]) -> None:
-    before, begin, rest = docs.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"{docs} does not hold the marks {BEGIN} and {END}")
-    docs.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}", encoding="utf-8")
+def write_between(docs: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two marks of a page; ends the program where a mark is missing."""
+    before, first, rest = docs.read_text(encoding="utf-8").partition(begin)
+    _, second, after = rest.partition(end)
+    if not first or not second:
+        raise SystemExit(f"{docs} does not hold the marks {begin} and {end}")
+    docs.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:
@@ -130,7 +131,7 @@ def main() -> None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(results, indent=1) + "\n")
     if options.docs:
-        write_table(options.docs, results)
+        write_between(options.docs, BEGIN, END, table(results))
 
 
 if __name__ == "__main__":

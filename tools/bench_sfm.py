@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_quality import commit
+from bench_quality import commit, write_between
 
 from deblurgs.files import write_json_atomic
 from deblurgs.sfm.diagnose import disagreement
@@ -106,12 +106,6 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_table(docs: Path, results: dict[str, Any]) -> None:
-    before, _, rest = docs.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    docs.write_text(f"{before}{BEGIN}\n{table(results)}\n{END}{after}", encoding="utf-8")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -133,7 +127,7 @@ def main() -> int:
             if options.json is not None:
                 write_json_atomic(options.json, {"captures": results})
     if options.docs is not None:
-        write_table(options.docs, results)
+        write_between(options.docs, BEGIN, END, table(results))
     return 0
 
 

@@ -99,10 +99,14 @@ def test_commands_in_the_documentation_are_understood() -> None:
 
 @functools.cache
 def templates() -> list[str]:
-    """The texts in the sources, with a NUL where a value is filled in."""
-    found = [(ROOT / "tools" / "setup").read_text(encoding="utf-8").replace("\n", " ")]
+    """The texts in the sources, docstrings aside, with a NUL where a value is filled in."""
+    found = (ROOT / "tools" / "setup").read_text(encoding="utf-8").splitlines()
     for path in sorted((ROOT / "deblurgs").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            if id(node) in docstrings:
+                continue
             if isinstance(node, ast.JoinedStr):
                 parts = [str(p.value) if isinstance(p, ast.Constant) else "\0" for p in node.values]
                 found.append("".join(parts))

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from deblurgs.config import DensityConfig, TrainConfig
@@ -175,3 +176,29 @@ def test_growth_of_zero_keeps_the_number_of_gaussians() -> None:
     density.seen += 1.0
     density.after_step(1, None, CAMERA, 1e-3)
     assert gaussians.num_gaussians == 20
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("strategy", [McmcDensity, AnnealedDensity])
+def test_a_round_happens_where_the_gaussians_lie(strategy: type, device: str) -> None:
+    """With and without anything to split."""
+    gaussians, _ = scene(40)
+    gaussians = gaussians.to(device)
+    optimizer = GaussianAdam(gaussians, TrainConfig())
+    config = DensityConfig(max_gaussians=60, every=1, threshold_start=1e-3)
+    density = strategy(config, gaussians, optimizer, 100, torch.Generator(device).manual_seed(0))
+    visible = torch.ones(40, dtype=torch.bool, device=device)
+    for step, gradient in ((1, 0.0), (2, 1.0)):
+        count = gaussians.num_gaussians
+        statistics = [
+            ScreenStatistics(
+                visible[:1].expand(count), visible.new_full((count,), gradient, dtype=torch.float32)
+            )
+        ]
+        density.after_step(step, statistics, CAMERA, 1e-3)
+        if strategy is AnnealedDensity:
+            assert (gaussians.num_gaussians > count) == (gradient > 0)
+        for name in PARAMETERS:
+            parameter = getattr(gaussians, name)
+            assert parameter.device.type == device and len(parameter) == gaussians.num_gaussians
+            assert bool(torch.isfinite(parameter).all())

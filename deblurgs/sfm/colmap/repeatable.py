@@ -1,4 +1,4 @@
-"""What makes pycolmap give the same cameras for the same photos."""
+"""What makes pycolmap give the same cameras for the same photos: nearly always to the bit, else to four digits."""
 
 import os
 

@@ -54,7 +54,11 @@ def main() -> None:
         folder = arguments.output / split
         folder.mkdir(parents=True, exist_ok=True)
         for name in budgie:
-            with Image.open(io.BytesIO(_newest_version(arguments.budgie, name))) as image:
+            photo = _newest_version(arguments.budgie, name)
+            if photo is None:
+                print(f"{name} is not in {arguments.budgie}: left out. A full clone holds it in its history.")
+                continue
+            with Image.open(io.BytesIO(photo)) as image:
                 image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
                 _write_tiles(image.convert("RGB"), folder, name, arguments.tiles if split == "train" else 2)
         for name in samples:
@@ -62,14 +66,19 @@ def main() -> None:
                 _write_tiles(image.convert("RGB"), folder, Path(name).stem, 4 if split == "train" else 1)
 
 
-def _newest_version(repository: Path, name: str) -> bytes:
+def _newest_version(repository: Path, name: str) -> bytes | None:
     """The photo's bytes: some were removed from the newest release and live on in the history."""
     git = ["git", "-C", str(repository)]
     path = f"backgrounds/{name}.jpg"
-    listing = [*git, "rev-list", "--all", "--objects", "--", path]
-    objects = subprocess.run(listing, check=True, capture_output=True, text=True).stdout.splitlines()
-    blob = next(line.split()[0] for line in objects if line.endswith(" " + path))
-    return subprocess.run([*git, "cat-file", "blob", blob], check=True, capture_output=True).stdout
+    changes = subprocess.run(
+        [*git, "log", "--all", "--format=", "--raw", "--no-abbrev", "--diff-filter=AM", "--", path],
+        check=True, capture_output=True, text=True,
+    ).stdout.splitlines()  # fmt: skip
+    for blob in (line.split()[3] for line in changes):
+        found = subprocess.run([*git, "cat-file", "blob", blob], check=False, capture_output=True)
+        if found.returncode == 0:
+            return found.stdout
+    return None
 
 
 def _write_tiles(image: Image.Image, folder: Path, name: str, count: int) -> None:

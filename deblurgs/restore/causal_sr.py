@@ -235,15 +235,24 @@ class EnlargingNet(nn.Module):
         """How far, in pixels of the small picture, an output pixel looks: the overlap that tiles need."""
         return max(2 + 2 * len(self.blocks), LINEAR_PX // 2 + 1) + 1
 
-    def forward(self, observed: Tensor, factors: Tensor, scale: int) -> Tensor:
-        skip = enlarge(observed, scale) + self.linear(observed, factors, scale)
+    def filtered(self, observed: Tensor, factors: Tensor, scale: int) -> Tensor:
+        """Bicubic enlargement and the fitted filters, without the blocks: [B,3,s*h,s*w]."""
+        return enlarge(observed, scale) + self.linear(observed, factors, scale)
+
+    def detail(self, observed: Tensor, factors: Tensor, scale: int) -> Tensor:
+        """What the blocks add to that, [B,3,s*h,s*w]; zero without blocks."""
         if len(self.blocks) == 0:
-            return skip
+            return observed.new_zeros(()).expand(
+                *observed.shape[:2], *(scale * n for n in observed.shape[2:])
+            )
         context = self.context(factors)
         x = self.stem(observed)
         for block in self.blocks:
             x = block(x, context)
-        return skip + F.pixel_shuffle(self.tails[str(scale)](x), scale)
+        return F.pixel_shuffle(self.tails[str(scale)](x), scale)
+
+    def forward(self, observed: Tensor, factors: Tensor, scale: int) -> Tensor:
+        return self.filtered(observed, factors, scale) + self.detail(observed, factors, scale)
 
 
 class CausalSR(nn.Module):

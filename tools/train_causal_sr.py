@@ -220,6 +220,19 @@ def _told(seen: Observation, posterior: Posterior, generator: torch.Generator) -
     return told, seen.explained(taken).clamp(0, 1)
 
 
+def learnt_parameters(model: CausalSR) -> list[torch.nn.Parameter]:
+    """What steps along the gradient may change; everything else is frozen.
+
+    Not the encoder, which is fitted before, and not the filters: they are the best ones already, and steps of the size
+    that the blocks need ruin them (measured: the loss rose by a third within 200 steps).
+    """
+    for part in (model.encoder, model.net.linear):
+        part.requires_grad_(False)
+    if len(model.net.blocks) == 0:  # then the rest of the network is not used
+        return list(model.intervention.parameters())
+    return [p for p in model.parameters() if p.requires_grad]
+
+
 def train(
     folder: Path, out: Path, minutes: float, rate: float, blocks: int, width: int, bf16: bool = False
 ) -> None:
@@ -230,8 +243,7 @@ def train(
     torch.manual_seed(0)
     tiles, generator = load_tiles(folder), torch.Generator().manual_seed(0)
     model, mean = CausalSR(width, blocks), CausalSR(width, blocks)
-    # Without blocks only the intervention is left to learn: the filters are the best ones already.
-    learnt = [*(model.net.parameters() if blocks else []), *model.intervention.parameters()]
+    learnt = learnt_parameters(model)
     optimizer = torch.optim.Adam(learnt, lr=rate, betas=(0.9, 0.99))
     state = {"step": 0, "seconds": 0.0}
     if (out / "state.pt").exists():

@@ -8,9 +8,7 @@ from torch import Tensor
 from deblurgs.config import TrainConfig
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.trajectory import path_length_px
-from deblurgs.train.data import (
-    TrainingSet,
-)
+from deblurgs.train.data import TrainingSet
 from deblurgs.train.model import AnyTrajectory
 
 

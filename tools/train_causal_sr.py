@@ -4,7 +4,7 @@
     python tools/train_causal_sr.py train TILES --out DIR --minutes 40
 
 `train` first fits the encoder and the linear filters (about a minute), which need no gradient steps through pictures,
-then trains the network behind them. It goes on from DIR/state.pt if it is there, writes it every minute, and leaves
+then trains the blocks beside them. It goes on from DIR/state.pt if it is there, writes it every minute, and leaves
 DIR/causal_sr.safetensors (the running mean of the weights, fp16). docs/upscale.md lists the photographs.
 """
 
@@ -310,7 +310,7 @@ def main() -> None:
     second.add_argument("--out", type=Path, required=True)
     second.add_argument("--minutes", type=float, default=40.0)
     second.add_argument("--rate", type=float, default=1.5e-3)
-    second.add_argument("--blocks", type=int, default=0, help="residual blocks behind the fitted filters")
+    second.add_argument("--blocks", type=int, default=0, help="residual blocks beside the fitted filters")
     second.add_argument("--width", type=int, default=24, help="channels of these blocks")
     second.add_argument("--bf16", action="store_true", help="faster where the processor has AVX-512 for it")
     arguments = parser.parse_args()

@@ -7,8 +7,8 @@ After the formulation of "CausalSR: Structural Causal Model-Driven Super-Resolut
 - `Intervention`: z + strength * mask * direction, bounded and sparse by construction, the learnt correction of the
   estimate; strength 0 is the identity;
 - `EnlargingNet`: filters fitted in closed form per degradation and kind of neighbourhood, added to the bicubic
-  enlargement, and behind them (none in the weights that ship, which were made on a processor within minutes) residual
-  blocks at the size of the small picture, modulated by z (FiLM: Perez et al. 2018).
+  enlargement, and beside them residual blocks at the size of the small picture, modulated by z (FiLM: Perez et al.
+  2018).
 """
 
 from dataclasses import dataclass
@@ -190,7 +190,7 @@ class LinearRestorer(nn.Module):
     """The best linear answer to a degradation and a kind of neighbourhood: 7x7 filters of each colour, per scale.
 
     They are found in closed form (ridge regression of what bicubic lacks, at each node of z), as a Wiener filter is, so
-    the network behind them only learns what they cannot do.
+    the network beside them only learns what they cannot do.
     """
 
     def __init__(self) -> None:

@@ -74,10 +74,7 @@ def test_do_noise_keeps_the_grain_and_moves_nothing(model: CausalSR, sharp: Tens
 
 @pytest.mark.parametrize("index", range(len(FACTORS)), ids=FACTORS)
 def test_the_effect_of_each_factor_is_monotone(model: CausalSR, sharp: Tensor, index: int) -> None:
-    """The further a factor is said to be present, the further the answer goes from the one without it.
-
-    The JPEG filters are fitted up to 0.6 and stay the same beyond.
-    """
+    """The further a factor is said to be present, the further the answer goes from the one without it."""
     truth = [0.3, 0.3, 0.3]
     observed = seen(sharp, tuple(truth))
     answers = []
@@ -86,8 +83,7 @@ def test_the_effect_of_each_factor_is_monotone(model: CausalSR, sharp: Tensor, i
         told[0, index] = value
         answers.append(model.net(observed, told, 2))
     distances = [float((a - answers[0]).abs().mean()) for a in answers]
-    assert all(b >= a for a, b in itertools.pairwise(distances))
-    assert distances[1] > 0 and distances[2] > distances[1]
+    assert all(b > a for a, b in itertools.pairwise(distances))
 
 
 def test_a_do_operation_sets_its_factor_and_no_other(model: CausalSR, sharp: Tensor) -> None:
@@ -122,4 +118,4 @@ def test_enlarging_gains_over_bicubic(model: CausalSR, sharp: Tensor) -> None:
         observed = seen(sharp, (0.5, 0.5, 0.3), scale)
         answer = model.net(observed, torch.tensor([[0.5, 0.5, 0.3]]), scale)
         better, plain = ((p - sharp).square().mean() for p in (answer, enlarge(observed, scale)))
-        assert float(better) < 0.92 * float(plain)  # 0.36 dB
+        assert float(better) < 0.83 * float(plain)  # 0.8 dB

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from small_run import CAMERA, make_run, open_run
 
+from deblurgs.cli import main
 from deblurgs.errors import UsageError
 from deblurgs.export.camera_path import read_camera_path
 from deblurgs.export.colmap import read_colmap
@@ -144,3 +145,12 @@ def test_the_viewer_shows_an_interrupted_training_of_a_copied_run(folder: Path, 
     shutil.copy(_latest_scene(copy), partial)
     os.utime(partial, (0, 0))
     assert _latest_scene(copy) == partial
+
+
+def test_resume_speaks_json(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A program that reads the events of `run --json` goes on reading after an interruption."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    main(["resume", str(copy), "--json"])
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert lines and all("event" in line for line in lines)

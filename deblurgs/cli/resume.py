@@ -31,4 +31,4 @@ class Resume:
         log = Log(quiet=self.quiet, events=self.json)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             resume(run, log)
-            log.result(self.run)
+            log.result(str(self.run))

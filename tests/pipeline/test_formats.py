@@ -153,4 +153,5 @@ def test_resume_speaks_json(folder: Path, tmp_path: Path, capfd: pytest.CaptureF
     shutil.copytree(folder, copy)
     main(["resume", str(copy), "--json"])
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
-    assert lines and all("event" in line for line in lines)
+    assert all("event" in line for line in lines)
+    assert lines[-1]["event"] in ("result", "error") and lines[-1]["text"], lines

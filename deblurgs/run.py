@@ -208,6 +208,14 @@ class RunFolder:
         self._manifest["threads"] = num_threads()
         write_json_atomic(self.manifest_json, self._manifest)
 
+    def look(self) -> "RunFolder":
+        """Read the manifest without the lock, for those who only look: another process may be working here.
+
+        Raises UsageError when it cannot be read.
+        """
+        self._manifest = self._read_manifest()
+        return self
+
     @property
     def manifest(self) -> Mapping[str, Any]:
         """The manifest as it is on disk. Read only: stages write it."""

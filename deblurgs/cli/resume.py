@@ -21,12 +21,14 @@ class Resume:
     """The run folder."""
     quiet: bool = False
     """Print only warnings and errors."""
+    json: bool = False
+    """Print JSON events to stdout, one per line, instead of text."""
 
     def execute(self) -> None:
         from deblurgs.run import RunFolder
         from deblurgs.stages.resume import resume
 
-        log = Log(quiet=self.quiet)
+        log = Log(quiet=self.quiet, events=self.json)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             resume(run, log)
-            print(self.run)
+            log.result(str(self.run))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from deblurgs.errors import DeblurgsError, UsageError
 from deblurgs.log import Log
-from deblurgs.run import RunFolder
+from deblurgs.run import RunFolder, StageStatus
 from deblurgs.stages.train import PARTIAL_FILE, SCENE_FILE
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _filled(viewer: "Viewer", fill: "Callable[[], None]") -> "Viewer":
 
 
 def _latest_scene(folder: Path) -> Path:
-    """The newer of a finished and an interrupted scene. The folder is not locked: looking is always allowed."""
+    """What the training reached last. The folder is not locked: looking is always allowed."""
     run = RunFolder(folder)
     found = [path for path in (run.checkpoint / SCENE_FILE, run.checkpoint / PARTIAL_FILE) if path.is_file()]
     if not found:
@@ -95,7 +95,8 @@ def _latest_scene(folder: Path) -> Path:
             f"{folder} holds no trained scene. `deblurgs run SOURCE --output {folder}` makes one; "
             "`--viewer` there shows it while it grows."
         )
-    return max(found, key=lambda path: path.stat().st_mtime_ns)
+    # Not the newer file: a copy of a run folder has other times. An interrupted scene ends with the next finished one.
+    return found[-1]
 
 
 def _show_run(viewer: "Viewer", folder: Path, scene_file: Path) -> None:
@@ -122,7 +123,7 @@ def run_content(folder: Path, scene_file: Path, log: Log) -> "Content":
     from deblurgs.train.checkpoint import load_scene
     from deblurgs.view.content import Content, Frames
 
-    run = RunFolder(folder)
+    run = RunFolder(folder).look()
     scene, names, _ = load_scene(scene_file)
     try:
         model = load_model(run.sfm)
@@ -136,11 +137,15 @@ def run_content(folder: Path, scene_file: Path, log: Log) -> "Content":
         return Content(scene.gaussians, scene.config.antialiased)
     stems = unique_stems(names)
     folders = {"sharp": run.sharp, "reblur": run.reblur, "support": run.support}
+    # A finished rendering belongs to this scene whatever the times of the files say: a copy of the folder has others.
+    finished = run.status("render") == StageStatus.DONE
 
     def stored(kind: "StoredKind", frame: int) -> "NDArray[np.float32] | None":
         path = folders[kind] / f"{stems[frame]}.png"
+        if not path.is_file():
+            return None
         # Pictures of an earlier training do not belong to this scene.
-        if not path.is_file() or path.stat().st_mtime_ns < scene_file.stat().st_mtime_ns:
+        if not finished and path.stat().st_mtime_ns < scene_file.stat().st_mtime_ns:
             return None
         return read_rgb(path)
 

@@ -1,6 +1,8 @@
 """What one browser sees: splats while it moves, the true render when it rests, or a picture of a frame."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -130,11 +132,29 @@ class Canvas:
             return
         state = (painter, moved_at, wanted.overlay, aspect)
         if state != self._shown:
-            rendered = painter.true_render(client_view(self.client), wanted.overlay)
+            # Before the work: what fails is told once, not at every tick.
+            self._shown = state
+            with self._told_to_wait(wanted.overlay == "trust" and not painter.knows_trust):
+                rendered = painter.true_render(client_view(self.client), wanted.overlay)
             # Meanwhile the camera may have moved on.
             if float(self.client.camera.update_timestamp) == moved_at:
-                self._shown = state
                 self._show_background(rendered.image, rendered.depth)
+
+    @contextmanager
+    def _told_to_wait(self, long: bool) -> Iterator[None]:
+        """A note in the browser while something takes seconds, so that it does not look like a click that was lost."""
+        if not long:
+            yield
+            return
+        note = self.client.add_notification(
+            "Judging the scene", "Trust of every Gaussian, once; this takes a while.", loading=True,
+            with_close_button=False,
+        )  # fmt: skip
+        self.client.flush()
+        try:
+            yield
+        finally:
+            note.remove()
 
     def _show_splats(self) -> None:
         with self.client.atomic():

@@ -45,6 +45,11 @@ class Painter:
     _tinted: Gaussians | None = None
     _cache: "OrderedDict[tuple[FrameKind, int, float], Pixels]" = field(default_factory=OrderedDict)
 
+    @property
+    def knows_trust(self) -> bool:
+        """Whether the scene was judged already, so that the trust overlay comes at once."""
+        return self._tinted is not None
+
     def true_render(self, view: View, overlay: Overlay = "none", max_side: int = MAX_SIDE_PX) -> TrueRender:
         """With all colour and antialiasing that a splat in the browser does not have."""
         camera, factor = view.camera(max_side), self.content.supersample

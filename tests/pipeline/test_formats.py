@@ -1,6 +1,8 @@
 """Exports and the report from a finished run folder: every format arrives, in one world, and overwrites nothing."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import get_args
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from small_run import CAMERA, make_run, open_run
 
+from deblurgs.cli import main
 from deblurgs.errors import UsageError
 from deblurgs.export.camera_path import read_camera_path
 from deblurgs.export.colmap import read_colmap
@@ -21,6 +24,7 @@ from deblurgs.sfm.model import load_model
 from deblurgs.stages.formats import DEFAULT_NAMES, WRITERS, Format, Video, export
 from deblurgs.stages.render import camera_path_video, render
 from deblurgs.stages.report import report
+from deblurgs.stages.view import _latest_scene, run_content
 
 LOG = Log(quiet=True)
 NAMES = ["<script>alert(1)<script>.jpg", "b & c.jpg", "d.jpg", "e.jpg"]
@@ -111,3 +115,43 @@ def test_a_run_without_a_scene_has_a_report_too(tmp_path: Path) -> None:
         run.trust_json.write_text(json.dumps({"made_by_network": ["a.jpg"]}))
         page = report(run, LOG).read_text(encoding="utf-8")
     assert "network alone" in page and "<iframe" not in page
+
+
+def test_the_viewer_takes_the_pictures_of_a_copied_run_whatever_their_times(
+    folder: Path, tmp_path: Path
+) -> None:
+    """A copy through a zip file or another machine writes the scene last as well as first."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    for path in (copy / "renders").rglob("*.png"):
+        os.utime(path, (0, 0))
+    scene = _latest_scene(copy)
+    frames = run_content(copy, scene, LOG).frames
+    assert frames is not None
+    for kind in ("sharp", "support", "reblur"):
+        assert frames.stored(kind, 0) is not None, kind
+    # Pictures of an earlier training are older than the scene and their stage is outdated.
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["stages"]["render"]["status"] = "outdated"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    frames = run_content(copy, scene, LOG).frames
+    assert frames is not None and frames.stored("sharp", 0) is None
+
+
+def test_the_viewer_shows_an_interrupted_training_of_a_copied_run(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    partial = copy / "checkpoint" / "interrupted.safetensors"
+    shutil.copy(_latest_scene(copy), partial)
+    os.utime(partial, (0, 0))
+    assert _latest_scene(copy) == partial
+
+
+def test_resume_speaks_json(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A program that reads the events of `run --json` goes on reading after an interruption."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    main(["resume", str(copy), "--json"])
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert all("event" in line for line in lines)
+    assert lines[-1]["event"] in ("result", "error") and lines[-1]["text"], lines

@@ -99,3 +99,7 @@ def _check(path: Path, members: list[zipfile.ZipInfo]) -> None:
                 f"the archive {path} holds {member.filename[:100]!r}, which is packed more than {MAX_RATIO} to one: it "
                 "is not a capture"
             )
+    folders = {folder for pure in seen for folder in pure.parents}
+    both = sorted(str(pure) for pure in seen & folders)
+    if both:
+        raise CaptureError(f"the archive {path} holds {both[0][:100]!r} as a file and as a folder")

@@ -190,7 +190,21 @@ def test_an_archive_of_photos_is_a_folder_of_photos(tmp_path: Path, log: Log) ->
 
 
 @pytest.mark.parametrize(
-    "kind", ["up", "absolute", "link", "bomb", "many", "cut", "empty", "encrypted", "twice", "bzip2"]
+    "kind",
+    [
+        "up",
+        "absolute",
+        "link",
+        "bomb",
+        "many",
+        "cut",
+        "empty",
+        "encrypted",
+        "twice",
+        "bzip2",
+        "inside a file",
+        "on a folder",
+    ],
 )
 def test_a_hostile_archive_writes_nothing(tmp_path: Path, log: Log, monkeypatch, kind: str) -> None:
     path = tmp_path / "in.zip"
@@ -210,6 +224,11 @@ def test_a_hostile_archive_writes_nothing(tmp_path: Path, log: Log, monkeypatch,
                 file.writestr(f"{i}.png", b"x" * 100)
         if kind == "twice":
             file.writestr("0.png", b"y" * 100)
+        if kind == "inside a file":
+            file.writestr("0.png/a/b.png", b"y" * 100)
+        if kind == "on a folder":
+            file.writestr("a/b/c.png", b"y" * 100)
+            file.writestr("a", b"y" * 100)
     if kind == "bzip2":
         path.write_bytes(path.read_bytes().replace(b"1AY&SY", b"1AY&SX"))
     if kind == "many":

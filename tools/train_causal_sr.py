@@ -248,6 +248,10 @@ def train(
     state = {"step": 0, "seconds": 0.0}
     if (out / "state.pt").exists():
         saved = torch.load(out / "state.pt", weights_only=True)
+        if len(saved["optimizer"]["param_groups"][0]["params"]) != len(learnt):
+            raise SystemExit(
+                f"{out}/state.pt is of another network or of an older training: give another --out"
+            )
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         mean.load_state_dict(saved["mean"])
@@ -309,9 +313,9 @@ def main() -> None:
     second.add_argument("tiles", type=Path)
     second.add_argument("--out", type=Path, required=True)
     second.add_argument("--minutes", type=float, default=40.0)
-    second.add_argument("--rate", type=float, default=1.5e-3)
-    second.add_argument("--blocks", type=int, default=0, help="residual blocks beside the fitted filters")
-    second.add_argument("--width", type=int, default=24, help="channels of these blocks")
+    second.add_argument("--rate", type=float, default=1e-3)
+    second.add_argument("--blocks", type=int, default=6, help="residual blocks beside the fitted filters")
+    second.add_argument("--width", type=int, default=40, help="channels of these blocks")
     second.add_argument("--bf16", action="store_true", help="faster where the processor has AVX-512 for it")
     arguments = parser.parse_args()
     if arguments.command == "prepare":

@@ -1,7 +1,7 @@
 """Train the single-photo restorer (MIMO-UNet) on synthetic camera shake.
 
     python tools/collect_photos.py --budgie budgie-backgrounds --output photos
-    python tools/train_restore.py --photos photos/train --output work --width 8 --blocks 2 --minutes 30
+    python tools/train_restore.py --photos photos/train --output work --minutes 100 --bf16
     python tools/train_restore.py --photos photos/train --output work --base --device cuda --minutes 25
 
 Writes OUTPUT/checkpoint.safetensors (network, moving average and optimiser state, in several files of less than
@@ -171,9 +171,9 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, help="folder of PNG tiles (collect_photos.py)")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--base", action="store_true", help="MIMO-UNet (width 32, 8 blocks)")
-    parser.add_argument("--width", type=int, default=8)
+    parser.add_argument("--width", type=int, default=12)
     parser.add_argument("--blocks", type=int, default=2)
-    parser.add_argument("--patch", type=int, default=80, help="pixels, a multiple of 4")
+    parser.add_argument("--patch", type=int, default=96, help="pixels, a multiple of 4")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--steps", type=int, default=500_000)

@@ -1,5 +1,6 @@
 """Unpacking an archive that comes from others: only ordinary files, only below one folder, never more than agreed."""
 
+import itertools
 import lzma
 import stat
 import zipfile
@@ -13,6 +14,8 @@ from deblurgs.files import explained_write_errors, require_free_space
 MAX_BYTES = 16 * 2**30
 MAX_RATIO = 100
 MAX_MEMBERS = 100_000
+MAX_NAME = 1000
+"""Characters, folders included. Longer ones are refused by some systems, and are no photo's."""
 _DAMAGE = (
     zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError,
     IndexError,  # a member without a name
@@ -78,6 +81,8 @@ def _check(path: Path, members: list[zipfile.ZipInfo]) -> None:
         )
     seen: set[PurePosixPath] = set()
     for member in members:
+        if len(member.filename) > MAX_NAME:
+            raise CaptureError(f"the archive {path} holds a name of {len(member.filename)} characters")
         pure = PurePosixPath(member.filename.replace("\\", "/"))
         if (
             not pure.parts
@@ -99,7 +104,9 @@ def _check(path: Path, members: list[zipfile.ZipInfo]) -> None:
                 f"the archive {path} holds {member.filename[:100]!r}, which is packed more than {MAX_RATIO} to one: it "
                 "is not a capture"
             )
-    folders = {folder for pure in seen for folder in pure.parents}
-    both = sorted(str(pure) for pure in seen & folders)
-    if both:
-        raise CaptureError(f"the archive {path} holds {both[0][:100]!r} as a file and as a folder")
+    # In this order a file that is a folder, too, is followed by what lies in it.
+    for first, second in itertools.pairwise(sorted(pure.parts for pure in seen)):
+        if second[: len(first)] == first:
+            raise CaptureError(
+                f"the archive {path} holds {'/'.join(first)[:100]!r} as a file and as a folder"
+            )

@@ -14,7 +14,7 @@ from deblurgs.log import Log
 class Deblur:
     """Sharpen single photos with a neural network, without a second view. For many views of one scene use `run`.
 
-    The network may invent detail, and the weights that ship take only a little of the blur away (docs/restore.md).
+    The network may invent detail, and the weights that ship take a part of the blur away (docs/restore.md).
     Photos keep their names, their size, their bit depth and their EXIF date, camera and place.
 
     Examples:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from deblurgs.errors import DeblurgsError, UsageError
 from deblurgs.log import Log
 from deblurgs.run import RunFolder, StageStatus
-from deblurgs.stages.train import PARTIAL_FILE, SCENE_FILE
+from deblurgs.stages.train import PARTIAL_FILE, SCENE_FILE, UNFINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,16 +87,20 @@ def _filled(viewer: "Viewer", fill: "Callable[[], None]") -> "Viewer":
 
 
 def _latest_scene(folder: Path) -> Path:
-    """What the training reached last. The folder is not locked: looking is always allowed."""
-    run = RunFolder(folder)
-    found = [path for path in (run.checkpoint / SCENE_FILE, run.checkpoint / PARTIAL_FILE) if path.is_file()]
+    """What the training reached last. The folder is not locked: looking is always allowed.
+
+    The manifest decides, not the times of the files: a copy of a run folder has others.
+    """
+    run = RunFolder(folder).look()
+    scene, partial = run.checkpoint / SCENE_FILE, run.checkpoint / PARTIAL_FILE
+    order = (partial, scene) if run.status("train") in UNFINISHED else (scene, partial)
+    found = [path for path in order if path.is_file()]
     if not found:
         raise UsageError(
             f"{folder} holds no trained scene. `deblurgs run SOURCE --output {folder}` makes one; "
             "`--viewer` there shows it while it grows."
         )
-    # Not the newer file: a copy of a run folder has other times. An interrupted scene ends with the next finished one.
-    return found[-1]
+    return found[0]
 
 
 def _show_run(viewer: "Viewer", folder: Path, scene_file: Path) -> None:

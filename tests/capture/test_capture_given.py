@@ -204,6 +204,7 @@ def test_an_archive_of_photos_is_a_folder_of_photos(tmp_path: Path, log: Log) ->
         "bzip2",
         "inside a file",
         "on a folder",
+        "deep",
     ],
 )
 def test_a_hostile_archive_writes_nothing(tmp_path: Path, log: Log, monkeypatch, kind: str) -> None:
@@ -226,6 +227,8 @@ def test_a_hostile_archive_writes_nothing(tmp_path: Path, log: Log, monkeypatch,
             file.writestr("0.png", b"y" * 100)
         if kind == "inside a file":
             file.writestr("0.png/a/b.png", b"y" * 100)
+        if kind == "deep":
+            file.writestr("a/" * 30000 + "b.png", b"y" * 100)
         if kind == "on a folder":
             file.writestr("a/b/c.png", b"y" * 100)
             file.writestr("a", b"y" * 100)

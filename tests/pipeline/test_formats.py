@@ -24,6 +24,7 @@ from deblurgs.sfm.model import load_model
 from deblurgs.stages.formats import DEFAULT_NAMES, WRITERS, Format, Video, export
 from deblurgs.stages.render import camera_path_video, render
 from deblurgs.stages.report import report
+from deblurgs.stages.request import save_request
 from deblurgs.stages.view import _latest_scene, run_content
 
 LOG = Log(quiet=True)
@@ -141,9 +142,13 @@ def test_the_viewer_takes_the_pictures_of_a_copied_run_whatever_their_times(
 def test_the_viewer_shows_an_interrupted_training_of_a_copied_run(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    partial = copy / "checkpoint" / "interrupted.safetensors"
-    shutil.copy(_latest_scene(copy), partial)
+    scene, partial = _latest_scene(copy), copy / "checkpoint" / "interrupted.safetensors"
+    shutil.copy(scene, partial)
     os.utime(partial, (0, 0))
+    assert _latest_scene(copy) == scene  # left over: the training has finished since
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["stages"]["train"]["status"] = "interrupted"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
     assert _latest_scene(copy) == partial
 
 
@@ -151,7 +156,9 @@ def test_resume_speaks_json(folder: Path, tmp_path: Path, capfd: pytest.CaptureF
     """A program that reads the events of `run --json` goes on reading after an interruption."""
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
-    main(["resume", str(copy), "--json"])
+    with open_run(copy) as run:
+        save_request(run)  # which asks for nothing more: frames and cameras are there
+    assert main(["resume", str(copy), "--json"]) == 0
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert all("event" in line for line in lines)
-    assert lines[-1]["event"] in ("result", "error") and lines[-1]["text"], lines
+    assert lines[-1]["event"] == "result" and lines[-1]["text"] == str(copy), lines

@@ -221,16 +221,15 @@ def _told(seen: Observation, posterior: Posterior, generator: torch.Generator) -
 
 
 def learnt_parameters(model: CausalSR) -> list[torch.nn.Parameter]:
-    """What steps along the gradient may change; everything else is frozen.
+    """What steps along the gradient may change.
 
-    Not the encoder, which is fitted before, and not the filters: they are the best ones already, and steps of the size
-    that the blocks need ruin them (measured: the loss rose by a third within 200 steps).
+    Not the encoder, which is fitted before, and not the filters, which are frozen here: they are the best ones already,
+    and steps of the size that the blocks need ruin them (measured: the loss rose by a third within 200 steps).
     """
-    for part in (model.encoder, model.net.linear):
-        part.requires_grad_(False)
-    if len(model.net.blocks) == 0:  # then the rest of the network is not used
-        return list(model.intervention.parameters())
-    return [p for p in model.parameters() if p.requires_grad]
+    model.net.linear.requires_grad_(False)
+    # Without blocks the rest of the network is not used.
+    network = [p for p in model.net.parameters() if p.requires_grad] if len(model.net.blocks) else []
+    return [*network, *model.intervention.parameters()]
 
 
 def train(

@@ -90,8 +90,8 @@ def test_held_out_images_never_reach_sfm(
 ) -> None:
     """Deleting the held-out files first changes nothing: they are not even opened.
 
-    Held to 1e-3: one held-out frame that takes part moves the cameras by 0.05 and more and adds 8 % of points, while two
-    runs on the same photos were seen to differ once, by 5e-5, with every seed fixed, and not in a bit in several hundred
+    Held to 1e-3: one held-out frame that takes part moves the cameras by 0.05 and more and adds 8 % of points. Two runs
+    on the same photos were seen to differ once, by 5e-5, with every seed fixed, and not in a bit in several hundred
     others. The cause is not known.
     """
     work_dir, model = reconstructed

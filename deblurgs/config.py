@@ -123,7 +123,7 @@ class DensityConfig:
     strategy: DensityStrategy = "annealed"
     """`annealed` splits by a falling gradient threshold; `mcmc` relocates dead Gaussians and grows to the cap."""
     max_gaussians: int = 40_000
-    """Hard cap on the number of Gaussians."""
+    """Hard cap on the number of Gaussians. At a coarser image scale the cap is that scale's share of it."""
     every: int = 60
     """Steps between two rounds of density control."""
     growth: float = 0.25
@@ -155,7 +155,7 @@ class DensityConfig:
 class TrainConfig:
     scales: tuple[float, ...] = (0.25, 0.5, 1.0)
     """Image scales from coarse to fine, relative to the training size."""
-    steps: tuple[int, ...] = (800, 1200, 1600)
+    steps: tuple[int, ...] = (800, 2400, 1600)
     """Optimisation steps at each scale."""
     downscale: float = 1.0
     """Train on frames reduced by this factor. Sharp frames are still rendered at full input size."""
@@ -242,12 +242,12 @@ def preset(name: PresetName) -> TrainConfig:
     """The named starting points of `--preset`: fast (about a minute), default (minutes), best (as long as it helps)."""
     if name == "fast":
         return TrainConfig(
-            downscale=2.0, max_side=480, scales=(0.5, 1.0), steps=(800, 800),
+            downscale=2.0, max_side=480, scales=(0.5, 1.0), steps=(1600, 800),
             density=DensityConfig(max_gaussians=20_000),
         )  # fmt: skip
     if name == "best":
         return TrainConfig(
-            max_side=1920, steps=(1500, 3000, 6000), sh_degree=3, density=DensityConfig(max_gaussians=120_000),
+            max_side=1920, steps=(1500, 6000, 6000), sh_degree=3, density=DensityConfig(max_gaussians=120_000),
         )  # fmt: skip
     return TrainConfig()
 

@@ -27,6 +27,8 @@ class Density(Protocol):
 
     needs_statistics: bool
     growth: float
+    most: int
+    """Cap on the number of Gaussians at the present scale; whoever trains sets it when the scale changes."""
 
     def after_step(
         self, step: int, statistics: list[ScreenStatistics] | None, camera: Camera, means_lr: float
@@ -55,6 +57,14 @@ def growth_per_round(config: DensityConfig, num_gaussians: int, total_steps: int
     return max(config.growth, min(needed, MOST_GROWTH)) if config.growth > 0 else 0.0
 
 
+def cap_at(scale: float, max_gaussians: int) -> int:
+    """The most Gaussians at an image scale, relative to the finest: a small image cannot tell more of them apart.
+
+    The time of a coarse step goes mostly into projecting Gaussians, so there can be more such steps.
+    """
+    return math.ceil(scale * max_gaussians)
+
+
 def next_count(count: int, growth: float, most: int) -> int:
     """How many Gaussians a round of growth may leave: at most `most`, at least one more unless growth is 0."""
     return min(most, max(count + 1, int(count * (1.0 + growth)))) if growth > 0 else count
@@ -70,6 +80,7 @@ class McmcDensity:
         rng: torch.Generator,
     ) -> None:  # fmt: skip
         self.config, self.gaussians, self.optimizer, self.rng = config, gaussians, optimizer, rng
+        self.most = config.max_gaussians
         self.last_step = int(config.until * total_steps)
         self.growth = growth_per_round(config, gaussians.num_gaussians, total_steps)
 
@@ -111,7 +122,7 @@ class McmcDensity:
     def _grow(self) -> None:
         g = self.gaussians
         count = g.num_gaussians
-        num_new = next_count(count, self.growth, self.config.max_gaussians) - count
+        num_new = next_count(count, self.growth, self.most) - count
         if num_new <= 0:
             return
         source = self._sample(g.opacities, num_new)
@@ -177,6 +188,7 @@ class AnnealedDensity:
         rng: torch.Generator,
     ) -> None:  # fmt: skip
         self.config, self.gaussians, self.optimizer = config, gaussians, optimizer
+        self.most = config.max_gaussians
         self.last_step = int(config.until * total_steps)
         self.growth = growth_per_round(config, gaussians.num_gaussians, total_steps)
         self._reset()
@@ -211,7 +223,7 @@ class AnnealedDensity:
         mean = self.sum / self.seen.clamp_min(1.0)
         mean[~keep] = 0.0
         count = int(keep.sum())
-        room = next_count(count, self.growth, c.max_gaussians) - count
+        room = next_count(count, self.growth, self.most) - count
         chosen = (mean > threshold).nonzero()[:, 0]
         if len(chosen) > room:
             chosen = chosen[mean[chosen].argsort(descending=True)[: max(room, 0)]]

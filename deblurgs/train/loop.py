@@ -24,7 +24,7 @@ from deblurgs.train.data import (
     scaled,
     training_camera,
 )
-from deblurgs.train.density import make_density
+from deblurgs.train.density import cap_at, make_density
 from deblurgs.train.holdout import BestState, HeldOutBlocks, Snapshot
 from deblurgs.train.losses import photometric_loss
 from deblurgs.train.model import AnyTrajectory, frame_light, supersampled
@@ -146,6 +146,8 @@ class Trainer:
     ) -> None:
         finest = stage == len(self.config.scales) - 1
         self.supersample = self.config.train_scale if finest else 1
+        scales = self.config.scales
+        self.density.most = cap_at(scales[stage] / scales[-1], self.config.density.max_gaussians)
         blocks = HeldOutBlocks(
             [(c.width, c.height) for c in level.cameras],
             self.config.held_out if finest else 0.0,

@@ -383,11 +383,12 @@ class Trainer:
         self.shared_optimizer = shared_adam(
             self.trajectory, self.photometry, self.config, fused=not self.on_host
         )
-        growth = self.density.growth  # of the whole run, not of what is left of it
+        # Of the whole run and of this scale, not of what is left of them.
+        growth, most = self.density.growth, self.density.most
         self.density = make_density(
             self.config.density, self.gaussians, self.optimizer, self.config.total_steps, self.device_rng
         )
-        self.density.growth = growth
+        self.density.growth, self.density.most = growth, most
         return True
 
 

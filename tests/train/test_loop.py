@@ -115,16 +115,22 @@ def test_equal_seeds_give_equal_bits_and_other_seeds_do_not(blurred: TrainingSet
 @pytest.mark.parametrize("strategy", ["mcmc", "annealed"])
 def test_both_density_strategies_stay_under_the_cap(blurred: TrainingSet, strategy) -> None:
     density = DensityConfig(
-        strategy=strategy, max_gaussians=400, every=10, threshold_start=1e-5, threshold_end=1e-6
+        strategy=strategy, max_gaussians=600, every=10, threshold_start=1e-5, threshold_end=1e-6
     )
-    scene = train(blurred, small(80, density=density), QUIET)
-    assert 250 < scene.gaussians.num_gaussians <= 400
+    counts: dict[float, int] = {}
+
+    def look(trainer: loop.Trainer) -> None:
+        counts[trainer.step] = trainer.gaussians.num_gaussians
+
+    scene = loop.Trainer(blurred, small(160, density=density), QUIET, observe=look).train()
+    assert max(counts[step] for step in range(1, 81)) == 300, "at half the size, half of the Gaussians"
+    assert 300 < scene.gaussians.num_gaussians <= 600
 
 
 def test_learning_rates_fall_at_the_end_and_survive_a_return_to_an_earlier_state(
     blurred: TrainingSet, monkeypatch
 ) -> None:
-    seen: list[tuple[int, float, float]] = []
+    seen: list[tuple[int, float, float, int]] = []
     calls: list[int] = []
 
     def spoiled(*arguments, **options):
@@ -136,17 +142,18 @@ def test_learning_rates_fall_at_the_end_and_survive_a_return_to_an_earlier_state
 
     def look(trainer: loop.Trainer) -> None:
         rates = {group["name"]: group["lr"] for group in trainer.optimizer.adam.param_groups}
-        seen.append((trainer.step, rates["sh0"], trainer.density.growth))
+        seen.append((trainer.step, rates["sh0"], trainer.density.growth, trainer.density.most))
 
     loss = loop.photometric_loss
     monkeypatch.setattr(loop, "photometric_loss", spoiled)
     config = small(40, cool_from=0.5, cool_to=0.1)
     loop.Trainer(blurred, config, QUIET, observe=look).train()
-    rate = {step: sh0 for step, sh0, _ in seen}
+    rate = {step: sh0 for step, sh0, _, _ in seen}
     assert rate[4] == pytest.approx(config.colors_lr)
     assert rate[15] == pytest.approx(0.5 * config.colors_lr)
     assert rate[40] < 0.12 * 0.5 * config.colors_lr
-    assert len({growth for _, _, growth in seen}) == 1, "growth is that of the whole run"
+    assert len({growth for _, _, growth, _ in seen}) == 1, "growth is that of the whole run"
+    assert {most for step, _, _, most in seen if step <= 20} == {400}, "the cap is that of the scale"
 
 
 @pytest.mark.parametrize("kind", ["linear", "cubic", "bezier", "static"])

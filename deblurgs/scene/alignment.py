@@ -76,6 +76,7 @@ def align_views(
     camera_from_world_dst: NDArray[np.floating],
     depths_src: NDArray[np.floating],
     half_extents: NDArray[np.floating],
+    noise: NDArray[np.floating] | None = None,
 ) -> Similarity:
     """dst_from_src between the worlds of matched camera poses [F,4,4], such that the cameras see the same picture.
 
@@ -84,11 +85,13 @@ def align_views(
     source picture, at half, once and twice `depths_src` [F] (world units of the source), are carried by the similarity
     and seen by the destination camera; their displacements, in units of the focal length, are minimised by
     Gauss-Newton with Cauchy weights, so that single lost cameras do not count. `half_extents` [F,2]: half the width
-    and height of each picture over its focal length. The start is `align_poses`, whose errors this raises too.
+    and height of each picture over its focal length. `noise` [F] > 0: how far off each camera's picture is expected to
+    be, in any common unit; all alike without it. The start is `align_poses`, whose errors this raises too.
     """
     start = align_poses(camera_from_world_src, camera_from_world_dst)
     src = np.asarray(camera_from_world_src, np.float64)
     dst = np.asarray(camera_from_world_dst, np.float64)
+    expected = (np.ones(len(src)) if noise is None else np.asarray(noise, np.float64))[:, None]
     seen = _grid_points(np.asarray(depths_src, np.float64), np.asarray(half_extents, np.float64))  # [F,G,3]
     world = np.einsum("fji,fgj->fgi", src[:, :3, :3], seen - src[:, None, :3, 3])
     target = seen[..., :2] / seen[..., 2:]
@@ -102,9 +105,9 @@ def align_views(
             return start
         depth = np.where(usable, local[..., 2], 1.0)
         residual = np.where(usable[..., None], local[..., :2] / depth[..., None] - target, 0.0)
-        size = np.linalg.norm(residual, axis=-1)
+        size = np.linalg.norm(residual, axis=-1) / expected
         scale = max(float(np.median(size[usable])), 1e-12)
-        weight = np.where(usable, 1.0 / (1.0 + (size / scale) ** 2), 0.0)
+        weight = np.where(usable, 1.0 / (1.0 + (size / scale) ** 2), 0.0) / expected**2
         step = _aligning_step(moved, local, depth, residual, weight, dst[:, :3, :3])
         found = step @ found
         if abs(step.scale - 1.0) + np.abs(step.rotation - np.eye(3)).max() < 1e-12:

@@ -17,6 +17,11 @@ from deblurgs.scene.transform import Similarity
 from deblurgs.train.model import AnyTrajectory
 from deblurgs.train.views import count_views
 
+SFM_NOISE_PX = 1.0
+"""How far off structure from motion has a sharp frame."""
+SFM_NOISE_OF_BLUR = 0.5
+"""How much further off, as a share of its path length, it has a blurred one."""
+
 
 @dataclass
 class TrainedScene:
@@ -80,10 +85,14 @@ class TrainedScene:
 def frame_drift(trajectory: AnyTrajectory, cameras: list[Camera], depths: Tensor) -> Similarity:
     """trained_from_sfm, the similarity after which the SfM poses show what the mid-exposure poses of all frames show.
 
-    cameras and depths [F] (typical, SfM side of the scene frame) of the frames.
+    cameras and depths [F] (typical, SfM side of the scene frame) of the frames. Where in its blur SfM has put a camera
+    is not known, so frames with long paths count less.
     """
+    u = torch.linspace(0.0, 1.0, 9, device=trajectory.knots.device)
+    blur_px = path_length_px(trajectory(trajectory.frame_numbers, u), cameras, depths).double().cpu().numpy()
     sfm = trajectory.camera_from_world_sfm.double().cpu().numpy()
     extents = np.array([(0.5 * c.width / c.fx, 0.5 * c.height / c.fy) for c in cameras])
     return align_views(
-        sfm, trajectory.all_at(0.5).double().cpu().numpy(), depths.double().cpu().numpy(), extents
-    )
+        sfm, trajectory.all_at(0.5).double().cpu().numpy(), depths.double().cpu().numpy(), extents,
+        noise=np.hypot(SFM_NOISE_PX, SFM_NOISE_OF_BLUR * blur_px),
+    )  # fmt: skip

@@ -240,6 +240,17 @@ def test_a_lost_camera_does_not_count() -> None:
     assert_same(align_views(src, dst, np.ones(12), EXTENTS), B_FROM_A, atol=2e-3)
 
 
+def test_cameras_of_which_less_is_expected_count_less() -> None:
+    src = facing_forward(12)
+    exact = B_FROM_A.apply_camera_from_world(src)
+    noise = np.where(np.arange(12) < 6, 1.0, 20.0)
+    off = np.zeros((12, 6))
+    off[:, 4] = 0.004 * np.where(np.arange(12) < 6, 0.0, 1.0 + 0.1 * np.arange(12))  # all to the same side
+    dst = se3_exp(torch.from_numpy(off)).numpy() @ exact
+    equal, weighted = (align_views(src, dst, np.ones(12), EXTENTS, noise=n) for n in (None, noise))
+    assert apart(weighted, src, exact) < 0.1 * apart(equal, src, exact)
+
+
 def test_one_view_and_coincident_views_align() -> None:
     for src in (facing_forward(1), np.repeat(facing_forward(1), 4, axis=0)):
         dst = B_FROM_A.apply_camera_from_world(src)

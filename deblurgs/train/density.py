@@ -27,7 +27,7 @@ class Density(Protocol):
 
     needs_statistics: bool
     growth: float
-    most: int
+    cap: int
     """Cap on the number of Gaussians at the present scale; whoever trains sets it when the scale changes."""
 
     def after_step(
@@ -80,7 +80,7 @@ class McmcDensity:
         rng: torch.Generator,
     ) -> None:  # fmt: skip
         self.config, self.gaussians, self.optimizer, self.rng = config, gaussians, optimizer, rng
-        self.most = config.max_gaussians
+        self.cap = config.max_gaussians
         self.last_step = int(config.until * total_steps)
         self.growth = growth_per_round(config, gaussians.num_gaussians, total_steps)
 
@@ -122,7 +122,7 @@ class McmcDensity:
     def _grow(self) -> None:
         g = self.gaussians
         count = g.num_gaussians
-        num_new = next_count(count, self.growth, self.most) - count
+        num_new = next_count(count, self.growth, self.cap) - count
         if num_new <= 0:
             return
         source = self._sample(g.opacities, num_new)
@@ -188,7 +188,7 @@ class AnnealedDensity:
         rng: torch.Generator,
     ) -> None:  # fmt: skip
         self.config, self.gaussians, self.optimizer = config, gaussians, optimizer
-        self.most = config.max_gaussians
+        self.cap = config.max_gaussians
         self.last_step = int(config.until * total_steps)
         self.growth = growth_per_round(config, gaussians.num_gaussians, total_steps)
         self._reset()
@@ -223,7 +223,7 @@ class AnnealedDensity:
         mean = self.sum / self.seen.clamp_min(1.0)
         mean[~keep] = 0.0
         count = int(keep.sum())
-        room = next_count(count, self.growth, self.most) - count
+        room = next_count(count, self.growth, self.cap) - count
         chosen = (mean > threshold).nonzero()[:, 0]
         if len(chosen) > room:
             chosen = chosen[mean[chosen].argsort(descending=True)[: max(room, 0)]]

@@ -147,7 +147,7 @@ class Trainer:
         finest = stage == len(self.config.scales) - 1
         self.supersample = self.config.train_scale if finest else 1
         scales = self.config.scales
-        self.density.most = cap_at(scales[stage] / scales[-1], self.config.density.max_gaussians)
+        self.density.cap = cap_at(scales[stage] / scales[-1], self.config.density.max_gaussians)
         blocks = HeldOutBlocks(
             [(c.width, c.height) for c in level.cameras],
             self.config.held_out if finest else 0.0,
@@ -384,11 +384,11 @@ class Trainer:
             self.trajectory, self.photometry, self.config, fused=not self.on_host
         )
         # Of the whole run and of this scale, not of what is left of them.
-        growth, most = self.density.growth, self.density.most
+        growth, cap = self.density.growth, self.density.cap
         self.density = make_density(
             self.config.density, self.gaussians, self.optimizer, self.config.total_steps, self.device_rng
         )
-        self.density.growth, self.density.most = growth, most
+        self.density.growth, self.density.cap = growth, cap
         return True
 
 

@@ -142,7 +142,7 @@ def test_learning_rates_fall_at_the_end_and_survive_a_return_to_an_earlier_state
 
     def look(trainer: loop.Trainer) -> None:
         rates = {group["name"]: group["lr"] for group in trainer.optimizer.adam.param_groups}
-        seen.append((trainer.step, rates["sh0"], trainer.density.growth, trainer.density.most))
+        seen.append((trainer.step, rates["sh0"], trainer.density.growth, trainer.density.cap))
 
     loss = loop.photometric_loss
     monkeypatch.setattr(loop, "photometric_loss", spoiled)
@@ -153,7 +153,7 @@ def test_learning_rates_fall_at_the_end_and_survive_a_return_to_an_earlier_state
     assert rate[15] == pytest.approx(0.5 * config.colors_lr)
     assert rate[40] < 0.12 * 0.5 * config.colors_lr
     assert len({growth for _, _, growth, _ in seen}) == 1, "growth is that of the whole run"
-    assert {most for step, _, _, most in seen if step <= 20} == {400}, "the cap is that of the scale"
+    assert {cap for step, _, _, cap in seen if step <= 20} == {400}, "the cap is that of the scale"
 
 
 @pytest.mark.parametrize("kind", ["linear", "cubic", "bezier", "static"])

@@ -12,10 +12,9 @@ from deblurgs.scene.camera import Camera
 from deblurgs.scene.continuous import ContinuousTrajectory
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.photometry import Photometry
-from deblurgs.scene.trajectory import path_length_px
 from deblurgs.scene.transform import Similarity
 from deblurgs.train.model import AnyTrajectory
-from deblurgs.train.views import count_views
+from deblurgs.train.views import count_views, exposure_lengths_px
 
 SFM_NOISE_PX = 1.0
 """How far off structure from motion has a sharp frame."""
@@ -48,11 +47,9 @@ class TrainedScene:
             self._splats = Gaussians(**{k: t.to(self.device) for k, t in self.gaussians.tensors().items()})
         return self._splats
 
-    @torch.no_grad()
     def path_lengths_px(self, cameras: list[Camera]) -> list[float]:
         """The longest way of an image point during each exposure, in pixels of the given cameras."""
-        poses = self.trajectory(self.trajectory.frame_numbers, torch.linspace(0.0, 1.0, 9))
-        return path_length_px(poses, cameras, self.depths).tolist()
+        return exposure_lengths_px(self.trajectory, cameras, self.depths).tolist()
 
     def num_views(self, cameras: list[Camera]) -> list[int]:
         return count_views(self.trajectory, cameras, self.depths, self.config)
@@ -88,8 +85,7 @@ def frame_drift(trajectory: AnyTrajectory, cameras: list[Camera], depths: Tensor
     cameras and depths [F] (typical, SfM side of the scene frame) of the frames. Where in its blur SfM has put a camera
     is not known, so frames with long paths count less.
     """
-    u = torch.linspace(0.0, 1.0, 9, device=trajectory.knots.device)
-    blur_px = path_length_px(trajectory(trajectory.frame_numbers, u), cameras, depths).double().cpu().numpy()
+    blur_px = exposure_lengths_px(trajectory, cameras, depths).double().cpu().numpy()
     sfm = trajectory.camera_from_world_sfm.double().cpu().numpy()
     extents = np.array([(0.5 * c.width / c.fx, 0.5 * c.height / c.fy) for c in cameras])
     return align_views(

@@ -13,15 +13,20 @@ from deblurgs.train.model import AnyTrajectory
 
 
 @torch.no_grad()
+def exposure_lengths_px(trajectory: AnyTrajectory, cameras: list[Camera], depths: Tensor) -> Tensor:
+    """The longest way of an image point during each exposure, [F] pixels of `cameras`; depths [F] as in the scene."""
+    u = torch.linspace(0.0, 1.0, 9, device=trajectory.knots.device)
+    return path_length_px(trajectory(trajectory.frame_numbers, u), cameras, depths)
+
+
+@torch.no_grad()
 def count_views(
     trajectory: AnyTrajectory, cameras: list[Camera], depths: Tensor, config: TrainConfig
 ) -> list[int]:
     """Virtual views per frame: enough that neighbouring views lie `px_per_view` apart, within the bounds."""
     if trajectory.kind == "static":
         return [1] * trajectory.num_frames
-    u = torch.linspace(0.0, 1.0, 9, device=trajectory.knots.device)
-    poses = trajectory(trajectory.frame_numbers, u)
-    return [views_of(px, config) for px in path_length_px(poses, cameras, depths).tolist()]
+    return [views_of(px, config) for px in exposure_lengths_px(trajectory, cameras, depths).tolist()]
 
 
 def views_of(length_px: float, config: TrainConfig) -> int:

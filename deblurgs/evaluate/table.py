@@ -6,7 +6,8 @@ from typing import Any
 from rich.table import Table
 
 from deblurgs.evaluate.protocol import COLUMNS, EvaluationScene, Row
-from deblurgs.machine import num_threads, package_versions
+from deblurgs.machine import package_versions
+from deblurgs.raster.native import threads
 
 
 def as_table(scene: EvaluationScene, rows: list[Row]) -> Table:
@@ -32,7 +33,7 @@ def as_json(scene: EvaluationScene, rows: list[Row], extra: dict[str, Any]) -> d
         "machine": {
             "platform": platform.platform(),
             "processor": platform.processor() or platform.machine(),
-            "threads": num_threads(),
+            "threads": threads(),
             "versions": package_versions(("deblurgs", "torch", "numpy", "pycolmap")),
         },
         **extra,

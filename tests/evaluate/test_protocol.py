@@ -7,7 +7,7 @@ import torch
 
 from deblurgs.config import TrainConfig, preset
 from deblurgs.errors import UsageError
-from deblurgs.evaluate import protocol
+from deblurgs.evaluate import protocol, table
 from deblurgs.evaluate.protocol import EvaluationScene, Reference, evaluate, method_config, method_data
 from deblurgs.evaluate.refine import RefineSettings, refine_pose, sharp_image
 from deblurgs.log import Log
@@ -105,6 +105,12 @@ def test_alignment_undoes_a_drift_of_the_whole_scene_and_refinement_a_wrong_pose
     assert row.columns["aligned"]["psnr"] > row.columns["raw"]["psnr"] + 10.0
     assert row.columns["aligned"]["psnr"] > 35.0
     assert {"raw", "aligned", "refined", "seed", "size", "train_seconds", "peak_mb"} <= set(row.as_json())
+
+
+def test_the_result_file_tells_how_many_threads_worked(monkeypatch) -> None:
+    monkeypatch.setenv("DEBLURGS_THREADS", "7")
+    scene = EvaluationScene("empty", "given", training([], []))
+    assert table.as_json(scene, [], {})["machine"]["threads"] == 7
 
 
 def test_pose_refinement_finds_a_pose_from_pixels() -> None:

@@ -41,7 +41,7 @@ class Export:
     video: VideoName = "sharp"
     """mp4, sharp: the sharp frames.
     side-by-side: observed left, sharp right.
-    wipe: a bar that travels between them.
+    wipe: observed left of a bar that travels, sharp right.
     slow-motion: the inside of every exposure.
     stabilised: the capture's own path without shake."""
     fps: Annotated[float | None, shown("the source's; 6 for photos, 30 for rendered videos")] = None

@@ -58,9 +58,9 @@ def before_after(frames: Sequence[ReportFrame], sizes: Sizes) -> str:
             f'<figure class="compare" style="--ratio:{frame.width}/{frame.height}"><div class="stage">'
             f'<img class="before" src="{before}" alt="{label}, observed" width="{frame.width}" height="{frame.height}">'
             f'<img class="after" src="{after}" alt="{label}, sharp" width="{frame.width}" height="{frame.height}">'
-            f'<span class="tag left">{tag}</span><span class="tag right">observed</span>'
+            f'<span class="tag left">observed</span><span class="tag right">{tag}</span>'
             f'<input type="range" min="0" max="100" value="50" id="slider{i}" '
-            f'aria-label="{label}: how much of the sharp picture is shown" hidden></div>'
+            f'aria-label="{label}: the bar between observed and sharp" hidden></div>'
             f"<figcaption><strong>{label}</strong> <span class='quiet'>{text(note)}</span></figcaption></figure>"
         )
     return "".join(parts)

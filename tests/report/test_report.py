@@ -152,6 +152,8 @@ def test_a_browser_shows_sliders_and_scene(tmp_path: Path, width: int) -> None:
     green = (pixels[..., 1] > 150) & (pixels[..., 0] < 90) & (pixels[..., 2] < 90)
     # The sliders stand in the middle: as much of the sharp (blue) as of the observed (red) picture.
     assert blue.sum() > 10_000 and 0.5 < blue.sum() / red.sum() < 2
+    rows = blue.sum(axis=1) > 100
+    assert (red[rows].argmax(axis=1) < blue[rows].argmax(axis=1)).all(), "observed belongs left of the bar"
     assert green.sum() > 3_000, "the 3-D view is blank"
     # Only the bar of links may run on to the right; it scrolls by itself.
     assert (pixels[:, -3:] > 200).all(axis=(1, 2)).mean() > 0.98, "something hangs out of the page"

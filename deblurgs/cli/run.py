@@ -73,6 +73,7 @@ class Run:
         require_port(self.viewer_port)
 
     def execute(self) -> None:
+        from deblurgs.capture.source import require_source
         from deblurgs.run import RunFolder
         from deblurgs.stages.render import render
         from deblurgs.stages.report import report
@@ -81,6 +82,8 @@ class Run:
         from deblurgs.stages.train import train
 
         require(self.device)
+        # Before the run folder is touched: a typing error must not make a finished run outdated.
+        require_source(self.source, self.process.max_frames)
         log = Log(quiet=self.quiet, events=self.json)
         asked = with_shutter(self.process, self.train.trajectory, self.source)
         folder = self.output or default_output(self.source)
@@ -145,10 +148,12 @@ class Process:
     process: tyro.conf.OmitArgPrefixes[ProcessConfig] = field(default_factory=ProcessConfig)
 
     def execute(self) -> None:
+        from deblurgs.capture.source import require_source
         from deblurgs.run import RunFolder
         from deblurgs.stages.process import process
         from deblurgs.stages.request import save_request
 
+        require_source(self.source, self.process.max_frames)
         log = Log(quiet=self.quiet, events=self.json)
         asked = replace(
             self.process, rolling_shutter=self.rolling_shutter or bool(self.readout), readout=self.readout

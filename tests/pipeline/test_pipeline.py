@@ -20,6 +20,7 @@ from deblurgs.demo import demo_source
 from deblurgs.errors import EXIT_INTERRUPTED
 from deblurgs.export.ply import read_ply
 from deblurgs.export.trajectories import read_trajectories
+from deblurgs.run import RunFolder
 from deblurgs.sfm.model import load_model, save_model
 from deblurgs.stages.process import source_identity
 
@@ -187,6 +188,26 @@ def test_bad_input_is_one_message_and_the_right_exit_code(kind: str, code: int, 
     assert main(command) == code
     text = capfd.readouterr().err
     assert "error: " in text and "Traceback" not in text and "bug" not in text
+
+
+@pytest.mark.parametrize("mistake", [["missing.mp4"], [str(demo_source()), "--max-frames", "2"]])
+@pytest.mark.parametrize("command", ["run", "process"])
+def test_a_mistaken_command_leaves_no_trace(mistake: list[str], command: str, tmp_path, capfd) -> None:
+    """No folder where there was none, and a finished run is as good as before."""
+    assert main([command, *mistake, "--output", str(tmp_path / "new")]) in (2, 3)
+    assert not (tmp_path / "new").exists()
+    done = tmp_path / "done"
+    with RunFolder(done) as run:
+        for stage in ("capture", "sfm", "train"):
+            run.stage(stage, {}, lambda: None)
+    before = (done / "manifest.json").read_bytes()
+    assert main([command, *mistake, "--output", str(done)]) in (2, 3)
+    assert (done / "manifest.json").read_bytes() == before and not (done / "config.json").exists()
+
+
+def test_an_address_of_the_web_is_no_source(tmp_path, capfd) -> None:
+    assert main(["run", "https://example.com/clip.mp4", "--output", str(tmp_path / "out")]) == 3
+    assert "download it first" in " ".join(capfd.readouterr().err.split())
 
 
 def test_usage_errors_exit_with_two(tmp_path, desk: Path, capfd) -> None:

@@ -109,7 +109,7 @@ def opened(source: Path, out_dir: Path) -> Iterator[Path]:
 
 
 def require_source(source: Path, max_frames: int | None = None) -> None:
-    """What can be told before anything is begun. Raises CaptureError when there is nothing at `source`, UsageError for a
+    """Mistakes that show before anything is begun. Raises CaptureError when nothing lies at `source`, UsageError for a
     `max_frames` that allows no scene."""
     if max_frames is not None and max_frames < MIN_FRAMES:
         raise UsageError(f"--max-frames {max_frames}: at least {MIN_FRAMES} frames are needed")

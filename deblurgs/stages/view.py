@@ -96,6 +96,7 @@ def _latest_scene(folder: Path) -> Path:
     order = (partial, scene) if run.status("train") in UNFINISHED else (scene, partial)
     found = [path for path in order if path.is_file()]
     if not found:
+        run.refuse_single_frames()
         raise UsageError(
             f"{folder} holds no trained scene. `deblurgs run SOURCE --output {folder}` makes one; "
             "`--viewer` there shows it while it grows."

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deblurgs.errors import DeblurgsError, UsageError
+from deblurgs.errors import CaptureError, DeblurgsError, UsageError
 from deblurgs.log import Log
 from deblurgs.run import RunFolder, StageStatus
 from deblurgs.stages.train import PARTIAL_FILE, SCENE_FILE, UNFINISHED
@@ -54,7 +54,13 @@ def open_viewer(
         return _filled(viewer, lambda: _show_run(viewer, source, scene_file))
     from deblurgs.export.ply import read_ply
 
-    arrays = read_ply(source)
+    try:
+        arrays = read_ply(source)
+    except CaptureError as error:
+        if source.suffix.lower() == ".ply":
+            raise
+        hint = "`deblurgs view` shows run folders, which `deblurgs run SOURCE` makes, and splat files (.ply)"
+        raise CaptureError(f"{error}. {hint}") from error
     viewer = start_viewer(log, host=host, port=port, allow_remote=allow_remote)
     print(viewer.url, flush=True)
     return _filled(viewer, lambda: _show_splat_file(viewer, arrays))

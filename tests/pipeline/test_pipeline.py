@@ -212,6 +212,10 @@ def test_an_address_of_the_web_is_no_source(tmp_path, capfd) -> None:
 
 def test_usage_errors_exit_with_two(tmp_path, desk: Path, capfd) -> None:
     assert main(["train", str(tmp_path / "nothing")]) == 2
+    with RunFolder(desk):
+        assert main(["report", str(desk)]) == 2
+    said = " ".join(capfd.readouterr().err.split())
+    assert "is in use by process" in said and "deblurgs view" in said
     assert main(["eval", str(demo_source()), "--methods", "magic", "--output", str(tmp_path / "o")]) == 2
     assert main(["eval", str(demo_source()), "--seeds", "one", "--output", str(tmp_path / "o")]) == 2
     (tmp_path / "full").mkdir()

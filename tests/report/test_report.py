@@ -143,6 +143,21 @@ def test_a_chart_needs_two_finite_points() -> None:
     assert "nan" not in chart and chart.count("<polyline") == 1
 
 
+def axis(chart: str) -> list[str]:
+    return re.findall(r'text-anchor="end">(-?[\d.e+-]+)</text>', chart)
+
+
+def test_a_chart_has_round_levels_that_fit() -> None:
+    count = line_chart([(50, 570), (800, 4232), (1600, 10_000), (2400, 20_000)], title="Gaussians", unit="")
+    assert axis(count)[:-1] == ["0", "5000", "10000", "15000", "20000"]
+    psnr = line_chart([(50, 21.3), (2400, 31.6)], title="PSNR", unit="dB")
+    assert axis(psnr)[:-1] == ["20", "25", "30", "35"]
+    loss = line_chart([(50, 0.39), (2400, 0.00774)], title="Loss", unit="logarithmic", log=True)
+    assert axis(loss)[:-1] == ["0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5"]
+    flat = line_chart([(1, 2.0), (2, 2.0)], title="a", unit="")
+    assert all(len(level) <= 6 for chart in (count, psnr, loss, flat) for level in axis(chart)[:-1])
+
+
 @pytest.mark.parametrize("width", [1200, 500])
 def test_a_browser_shows_sliders_and_scene(tmp_path: Path, width: int) -> None:
     (tmp_path / "report.html").write_text(report_page(data(tmp_path)), encoding="utf-8")

@@ -1,5 +1,6 @@
 """deblurgs run, and its first stages on their own: process, train."""
 
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -98,7 +99,7 @@ class Run:
                 run, self.source, asked, log, fallback=self.fallback, device=self.device,
                 overwrite=self.overwrite,
             ):  # fmt: skip
-                report(run, log)
+                log.info(f"to look at in a browser: {report(run, log)}")
                 log.result(str(folder))
                 return
             with watching(
@@ -111,7 +112,9 @@ class Run:
                 render(
                     run, log, overwrite=self.overwrite, device=self.device, fallback=self.fallback == "single"
                 )
-                report(run, log)
+                page = report(run, log)
+            walk = shlex.join(["deblurgs", "view", str(folder)])
+            log.info(f"to look at in a browser: {page};  {walk}  walks through the scene")
             log.result(str(folder))
 
 

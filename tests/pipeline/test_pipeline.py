@@ -101,7 +101,11 @@ def test_splats_and_trajectories_live_in_the_sfm_world(desk: Path) -> None:
 
 def test_a_finished_run_is_not_repeated_and_a_changed_setting_is(desk: Path, capfd) -> None:
     before = (desk / "checkpoint" / "scene.safetensors").stat().st_mtime_ns
-    assert main(["run", str(demo_source()), "--output", str(desk), *BRIEF]) == 0
+    loud = [option for option in BRIEF if option != "--quiet"]
+    capfd.readouterr()
+    assert main(["run", str(demo_source()), "--output", str(desk), *loud]) == 0
+    told = capfd.readouterr()
+    assert told.out == f"{desk}\n" and f"deblurgs view {desk}" in " ".join(told.err.split())
     assert (desk / "checkpoint" / "scene.safetensors").stat().st_mtime_ns == before
     assert main(["train", str(desk), *BRIEF, "--train.seed", "7"]) == 0
     assert (desk / "checkpoint" / "scene.safetensors").stat().st_mtime_ns != before

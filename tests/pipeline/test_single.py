@@ -112,6 +112,7 @@ def test_two_photos_are_restored_singly_and_marked(tmp_path: Path, capfd: pytest
     assert json.loads((out / "manifest.json").read_text())["stages"]["single"]["status"] == "done"
     said = " ".join(capfd.readouterr().err.split())
     assert "neural network" in said and "from different places. Without a scene" in said
+    assert "report.html" in said and "deblurgs view" not in said
 
 
 def test_one_photo_file_is_enough_and_none_switches_it_off(

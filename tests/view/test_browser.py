@@ -58,7 +58,8 @@ def test_a_click_on_a_frustum_flies_to_its_frame(frame: int) -> None:
         assert frames is not None
         there = view_of(exposure_pose(frames, frame, 0.5), frames.cameras[frame])
         # The middle of the frustum's picture, drawn 0.025 before the frame's camera.
-        point = client_view(canvas.client).camera_from_world() @ np.array([*(there.position + np.array([0, 0, 0.02])), 1.0])
+        middle = there.position + np.array([0.0, 0.0, 0.02])
+        point = client_view(canvas.client).camera_from_world() @ np.append(middle, 1.0)
         box = page.driver.execute_script("return document.querySelector('canvas').getBoundingClientRect()")
         focal_px = 0.5 * box["height"] / np.tan(0.5 * camera.fov)
         x = box["x"] + 0.5 * box["width"] + focal_px * point[0] / point[2]

@@ -48,6 +48,13 @@ def parse(arguments: Sequence[str]) -> Command:
         raise
 
 
+def _lies_there(argument: str) -> bool:
+    try:
+        return Path(argument).exists()
+    except OSError:  # too long for a name
+        return False
+
+
 def _default(field: dataclasses.Field[object]) -> object:
     """What a field is when the user says nothing; tyro.MISSING for one that must be given."""
     if field.default is not dataclasses.MISSING:
@@ -76,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     events = False
     try:
-        if arguments and arguments[0] not in COMMANDS and os.path.exists(arguments[0]):
+        if arguments and arguments[0] not in COMMANDS and _lies_there(arguments[0]):
             wanted = shlex.join(["deblurgs", "run", *arguments])
             raise UsageError(
                 f"a command is missing before {arguments[0]}. For sharp frames and a scene:  {wanted}"

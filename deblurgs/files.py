@@ -113,7 +113,7 @@ def checked_target(path: Path, *, overwrite: bool = True) -> Path:
         kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file (a device, pipe or socket)"
         raise UsageError(f"refusing to write {path}: it is {kind}. Name another file.")
     if not overwrite:
-        raise UsageError(f"{path} exists already. Use --overwrite to replace it, or name another file.")
+        raise UsageError(f"{path} exists already. Use --overwrite to replace it, or name another place.")
     return target
 
 

@@ -78,8 +78,8 @@ class FolderLock:
         elif not _is_stale(holder):
             raise UsageError(
                 f"{self.path.parent} is in use by process {holder['pid']} on {holder['host']}. Wait until it "
-                f"ends, or choose another folder with --output DIR. "
-                f"(If that process is gone, delete {self.path}.)"
+                f"ends, or begin another run with --output DIR;  deblurgs view {self.path.parent}  may look at it "
+                f"meanwhile. (If that process is gone, delete {self.path}.)"
             )
         # Renaming lets exactly one of several waiting processes win. If the file was replaced by a new
         # holder's between our look and the rename, it is put back.

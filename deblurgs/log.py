@@ -59,7 +59,7 @@ class Log:
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator[Ticker]:
-        """A live bar with ETA on a terminal, a plain line every ~10 % elsewhere."""
+        """A live bar with ETA on a terminal, a plain line every ~10 % elsewhere. total: 0 when nobody knows."""
         if self.quiet:
             yield _Silent()
         elif self.events:
@@ -93,9 +93,9 @@ class _Events:
         if now < self.next and done != self.total:
             return
         self.next, elapsed = now + 0.5, now - self.start
-        left = elapsed * (self.total - done) / done if done else None
+        left = elapsed * (self.total - done) / done if done and self.total else None
         write_event(
-            "progress", stage=self.stage, done=done, total=self.total, elapsed_s=round(elapsed, 2),
+            "progress", stage=self.stage, done=done, total=self.total or None, elapsed_s=round(elapsed, 2),
             eta_s=None if left is None else round(left, 1), note=note,
         )  # fmt: skip
 
@@ -107,10 +107,14 @@ class _Silent:
 
 class _Plain:
     def __init__(self, title: str, total: int) -> None:
-        self.title, self.total, self.next = title, max(total, 1), 0.0
+        self.title, self.total, self.next = title, total, 0.0
         self.start = time.monotonic()
 
     def update(self, done: int, note: str = "") -> None:
+        if not self.total:
+            if done == 1 or done % 10 == 0:
+                print(f"{self.title}: {done} {note}".rstrip(), file=sys.stderr, flush=True)
+            return
         share = done / self.total
         if share >= self.next or done == self.total:
             self.next = share + 0.1
@@ -129,7 +133,7 @@ class _Bar:
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"), console=console, transient=False,
         )  # fmt: skip
-        self.task = self.progress.add_task(title, total=total, note="")
+        self.task = self.progress.add_task(title, total=total or None, note="")
 
     def __enter__(self) -> "_Bar":
         self.progress.start()

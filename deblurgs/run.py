@@ -36,6 +36,12 @@ from deblurgs.machine import PeakMemory, num_threads, package_versions, python_v
 STAGES = ("capture", "sfm", "train", "render", "export")
 """In the order in which they depend on each other: repeating one makes all later ones outdated."""
 
+_COMMANDS = {
+    **dict.fromkeys(("capture", "sfm"), "process SOURCE --output {}"), "train": "train {}",
+    **dict.fromkeys(("render", "export"), "render {}"),
+}  # fmt: skip
+"""What to give a run folder to for a stage that it lacks."""
+
 _FORMAT = 1
 _OURS = (".lock", TEMPORARY_PREFIX)
 _T = TypeVar("_T")
@@ -324,12 +330,22 @@ class RunFolder:
         known = self._manifest["stages"].get(name, {}).get("status")
         return StageStatus(known) if known in list(StageStatus) else None
 
-    def require_done(self, name: str, command: str) -> None:
-        """Raise UsageError, naming the `command` to run first, unless stage `name` is done."""
-        status = self._manifest["stages"].get(name, {}).get("status", "not done yet")
-        if status != StageStatus.DONE:
+    def require_done(self, name: str) -> None:
+        """Raise UsageError unless stage `name` and those before it are done: which is not, and the command for it."""
+        self.refuse_single_frames()
+        for stage in STAGES[: STAGES.index(name) + 1]:
+            status = self._manifest["stages"].get(stage, {}).get("status", "not done yet")
+            if status != StageStatus.DONE:
+                command = _COMMANDS[stage].format(self.path)
+                raise UsageError(
+                    f"{self.path}: the stage {stage!r} is {status}. Run  deblurgs {command}  first."
+                )
+
+    def refuse_single_frames(self) -> None:
+        """Raise UsageError where the frames were restored one by one, because no scene could be made of them."""
+        if self.status("train") is None and self.status("single") == StageStatus.DONE:
             raise UsageError(
-                f"{self.path}: the stage {name!r} is {status}. Run  deblurgs {command} {self.path}  first."
+                f"{self.path} holds no scene: its frames were restored one by one, see {self.sharp} and report.html."
             )
 
     def metrics(self, *, append: bool = True) -> JsonLines:

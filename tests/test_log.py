@@ -57,6 +57,16 @@ def test_plain_lines_come_every_tenth_and_tell_what_is_left(
     assert " left" in lines[1]
 
 
+def test_work_of_unknown_length_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    for log in (Log(), Log(events=True)):
+        with log.progress("judging blur", 0) as ticker:
+            for i in range(25):
+                ticker.update(i + 1)
+    out, err = capsys.readouterr()
+    assert err.splitlines() == ["judging blur: 1", "judging blur: 10", "judging blur: 20"]
+    assert all(line["total"] is None and line["eta_s"] is None for line in events(out))
+
+
 def test_an_error_is_an_event_too(capsys: pytest.CaptureFixture[str], tmp_path) -> None:
     assert main(["run", str(tmp_path / "nothing"), "--output", str(tmp_path / "out"), "--json"]) == 3
     last = events(capsys.readouterr().out)[-1]

@@ -250,9 +250,27 @@ def test_the_result_of_a_stage_is_returned(tmp_path: Path) -> None:
         assert run.stage("sfm", {}, lambda: 7) is None
 
 
-def test_require_done_names_the_command(tmp_path: Path) -> None:
-    with RunFolder(tmp_path / "run") as run, pytest.raises(UsageError, match="deblurgs train"):
-        run.require_done("train", "train")
+def test_require_done_names_the_command_of_the_first_stage_that_is_missing(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run") as run:
+        for stage in ("sfm", "train"):
+            with pytest.raises(
+                UsageError, match=r"'capture' is not done yet.*process SOURCE --output .*run "
+            ):
+                run.require_done(stage)
+        run.stage("capture", {}, lambda: None)
+        with pytest.raises(UsageError, match=r"'sfm' is not done yet.*process SOURCE --output .*run "):
+            run.require_done("train")
+        run.stage("sfm", {}, lambda: None)
+        run.require_done("sfm")
+        with pytest.raises(UsageError, match=r"'train' is not done yet.*deblurgs train .*run "):
+            run.require_done("train")
+
+
+def test_a_run_without_a_scene_says_where_its_pictures_are(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "run") as run:
+        run.stage("single", {}, lambda: None)
+        with pytest.raises(UsageError, match=r"no scene.*renders/sharp"):
+            run.require_done("train")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ RAW_SUFFIXES = frozenset((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"
 MASK_FOLDER = "masks"
 _MAX_ENTRIES = 200_000
 _MAX_DEPTH = 8
+_RESULTS = ("deblurgs_runs", "deblurgs_upscaled", "deblurred")
+"""Where commands write when no other place is named."""
 
 
 @dataclass(frozen=True)
@@ -268,15 +270,20 @@ def _list_photos(
         )
         return top, notes
     found: dict[str, Path] = {}
+    ours: list[str] = []
     entries = 0
     barred = exclude.resolve() if exclude is not None else None
     for place, folders, files in os.walk(folder, followlinks=False):
         here = Path(place)
         depth = len(here.relative_to(folder).parts)
+        skipped = [here / d for d in folders if _holds_results(here / d)]
+        # That the command's own folder is left out goes without saying.
+        own = [p for p in skipped if barred is not None and barred.is_relative_to(p.resolve())]
+        ours += [p.relative_to(folder).as_posix() for p in skipped if p not in own]
         folders[:] = sorted(
             d for d in folders
             if not d.startswith((".", "__MACOSX")) and d != MASK_FOLDER and depth < _MAX_DEPTH
-            and (here / d).resolve() != barred
+            and (here / d).resolve() != barred and not _holds_results(here / d)
         )  # fmt: skip
         entries += len(files) + len(folders)
         if entries > _MAX_ENTRIES:
@@ -286,7 +293,13 @@ def _list_photos(
         if depth > 0:
             relative = here.relative_to(folder)
             found |= _scan(folder, [(relative / f).as_posix() for f in files], ignored)
-    return dict(sorted(found.items(), key=lambda item: natural_key(item[0]))), []
+    notes = [f"{folder.name}: earlier results are not searched: {', '.join(sorted(ours)[:8])}"]
+    return dict(sorted(found.items(), key=lambda item: natural_key(item[0]))), notes if found and ours else []
+
+
+def _holds_results(folder: Path) -> bool:
+    """Whether deblurgs filled this folder: what it made of a capture must not become part of one."""
+    return folder.name in _RESULTS or ((folder / "manifest.json").is_file() and (folder / "renders").is_dir())
 
 
 def _scan(folder: Path, names: list[str], ignored: list[tuple[str, str]]) -> dict[str, Path]:

@@ -14,7 +14,7 @@ from deblurgs.capture.archive import unpack
 from deblurgs.capture.dataset import Capture, load_capture
 from deblurgs.capture.detect import detect_source
 from deblurgs.capture.folder import store_photos
-from deblurgs.errors import TooFewFramesError, UsageError
+from deblurgs.errors import CaptureError, TooFewFramesError, UsageError
 from deblurgs.log import Log
 
 __all__ = ["Capture", "ingest", "load_capture"]
@@ -54,8 +54,7 @@ def ingest(
     UsageError when `out_dir` holds foreign folders of these names or overlaps SOURCE, ResourceError when the
     disk is full.
     """
-    if max_frames is not None and max_frames < MIN_FRAMES:
-        raise UsageError(f"--max-frames {max_frames}: at least {MIN_FRAMES} frames are needed")
+    require_source(source, max_frames)
     if _is_archive(source):
         with opened(source, out_dir) as folder:
             return ingest(
@@ -107,6 +106,19 @@ def opened(source: Path, out_dir: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def require_source(source: Path, max_frames: int | None = None) -> None:
+    """Mistakes that show before anything is begun. Raises CaptureError when nothing lies at `source`, UsageError for a
+    `max_frames` that allows no scene."""
+    if max_frames is not None and max_frames < MIN_FRAMES:
+        raise UsageError(f"--max-frames {max_frames}: at least {MIN_FRAMES} frames are needed")
+    if source.parts[:1] and source.parts[0].lower() in ("http:", "https:", "ftp:"):
+        raise CaptureError(f"cannot open {source}: only files on this machine can be read; download it first")
+    try:
+        source.stat()
+    except OSError as error:
+        raise CaptureError(f"cannot open {source}: {error.strerror}") from error
 
 
 def _is_archive(source: Path) -> bool:

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 bug, 2 usage, 3 input unusable, 4 SfM failed, 5 out of res
 import contextlib
 import dataclasses
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from deblurgs.cli import manual
 from deblurgs.cli.commands import COMMANDS, Command
 from deblurgs.cli.doctor import Doctor
 from deblurgs.config import PresetName, preset
-from deblurgs.errors import EXIT_INTERRUPTED, DeblurgsError
+from deblurgs.errors import EXIT_INTERRUPTED, DeblurgsError, UsageError
 from deblurgs.log import console, write_event
 
 
@@ -41,10 +42,17 @@ def parse(arguments: Sequence[str]) -> Command:
             prog="deblurgs", args=list(arguments), description=manual.summary(manual.INTRODUCTION),
         )  # fmt: skip
     except SystemExit:
-        if {"-h", "--help"} & set(arguments):
+        if not arguments or {"-h", "--help"} & set(arguments):
             asked = next((COMMANDS[name] for name in arguments if name in COMMANDS), None)
             print(f"\n{manual.details(asked.__doc__ if asked else manual.INTRODUCTION)}")
         raise
+
+
+def _lies_there(argument: str) -> bool:
+    try:
+        return Path(argument).exists()
+    except OSError:  # too long for a name
+        return False
 
 
 def _default(field: dataclasses.Field[object]) -> object:
@@ -75,6 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     events = False
     try:
+        if arguments and arguments[0] not in COMMANDS and _lies_there(arguments[0]):
+            wanted = shlex.join(["deblurgs", "run", *arguments])
+            raise UsageError(
+                f"a command is missing before {arguments[0]}. For sharp frames and a scene:  {wanted}"
+            )
         command = parse(arguments)
         events = getattr(command, "json", False) in (True, Path("-")) and not isinstance(command, Doctor)
         command.execute()

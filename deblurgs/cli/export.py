@@ -2,16 +2,23 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from deblurgs.cli.arguments import Source, require_run_folder, shown
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
 
+if TYPE_CHECKING:
+    from deblurgs.stages.formats import Format
+
 FormatName = Literal[
-    "ply", "spz", "splat", "html", "colmap", "transforms", "tum", "camera-path", "mp4", "depth"
+    "auto", "ply", "spz", "splat", "html", "colmap", "transforms", "tum", "camera-path", "mp4", "depth"
 ]
 VideoName = Literal["sharp", "side-by-side", "wipe", "slow-motion", "stabilised"]
+_ENDINGS: "dict[str, Format]" = {
+    ".html": "html", ".htm": "html", ".ply": "ply", ".spz": "spz", ".splat": "splat", ".tum": "tum", ".mp4": "mp4",
+}  # fmt: skip
+"""Endings that leave no doubt."""
 
 
 @dataclass
@@ -22,14 +29,15 @@ class Export:
 
     Examples:
       deblurgs export RUN
-      deblurgs export RUN --format spz -o desk.spz
+      deblurgs export RUN -o desk.spz
       deblurgs export RUN --format mp4 --video wipe
     """
 
     run: Source
     """The run folder."""
-    format: FormatName = "html"
-    """html: one page with the scene and a viewer, for any browser, offline.
+    format: FormatName = "auto"
+    """auto: what the ending of --output says, else html.
+    html: one page with the scene and a viewer, for any browser, offline.
     ply, spz, splat: splats for viewers and editors.
     colmap, transforms: a folder with refined cameras and sharp images, for COLMAP or for nerfstudio.
     tum: poses as text.
@@ -41,7 +49,7 @@ class Export:
     video: VideoName = "sharp"
     """mp4, sharp: the sharp frames.
     side-by-side: observed left, sharp right.
-    wipe: a bar that travels between them.
+    wipe: observed left of a bar that travels, sharp right.
     slow-motion: the inside of every exposure.
     stabilised: the capture's own path without shake."""
     fps: Annotated[float | None, shown("the source's; 6 for photos, 30 for rendered videos")] = None
@@ -65,11 +73,29 @@ class Export:
             raise UsageError("--fps must lie above 0 and up to 240")
         if not (1 <= self.slowdown <= 1000 and 0 < self.smoothing <= 1000):
             raise UsageError("--slowdown must lie in 1..1000, --smoothing above 0 and up to 1000")
+        meant = format_meant(self.format, self.output)
         log = Log(quiet=self.quiet)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             print(
                 export(
-                    run, self.format, log, self.output, overwrite=self.overwrite, spz_version=self.spz_version,
+                    run, meant, log, self.output, overwrite=self.overwrite, spz_version=self.spz_version,
                     video=self.video, fps=self.fps, slowdown=self.slowdown, smoothing=self.smoothing,
                 )
             )  # fmt: skip
+
+
+def format_meant(asked: FormatName, output: Path | None) -> "Format":
+    """The format, by --format or by the file's ending. Raises UsageError where one contradicts the other, or where the
+    ending is unknown."""
+    ending = output.suffix.lower() if output is not None else ""
+    by_ending = _ENDINGS.get(ending)
+    if asked == "auto":
+        if ending and by_ending is None:
+            raise UsageError(f"{output}: the ending does not tell which format is meant; add --format")
+        return by_ending or "html"
+    if by_ending not in (None, asked):
+        raise UsageError(
+            f"{output} would hold --format {asked} under the ending of another: name it otherwise, or use "
+            f"--format {by_ending}"
+        )
+    return asked

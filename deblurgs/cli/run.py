@@ -1,5 +1,6 @@
 """deblurgs run, and its first stages on their own: process, train."""
 
+import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -73,6 +74,7 @@ class Run:
         require_port(self.viewer_port)
 
     def execute(self) -> None:
+        from deblurgs.capture.source import require_source
         from deblurgs.run import RunFolder
         from deblurgs.stages.render import render
         from deblurgs.stages.report import report
@@ -81,6 +83,8 @@ class Run:
         from deblurgs.stages.train import train
 
         require(self.device)
+        # Before the run folder is touched: a typing error must not make a finished run outdated.
+        require_source(self.source, self.process.max_frames)
         log = Log(quiet=self.quiet, events=self.json)
         asked = with_shutter(self.process, self.train.trajectory, self.source)
         folder = self.output or default_output(self.source)
@@ -95,7 +99,7 @@ class Run:
                 run, self.source, asked, log, fallback=self.fallback, device=self.device,
                 overwrite=self.overwrite,
             ):  # fmt: skip
-                report(run, log)
+                log.info(f"to look at in a browser: {report(run, log)}")
                 log.result(str(folder))
                 return
             with watching(
@@ -108,7 +112,9 @@ class Run:
                 render(
                     run, log, overwrite=self.overwrite, device=self.device, fallback=self.fallback == "single"
                 )
-                report(run, log)
+                page = report(run, log)
+            walk = shlex.join(["deblurgs", "view", str(folder)])
+            log.info(f"to look at in a browser: {page};  {walk}  walks through the scene")
             log.result(str(folder))
 
 
@@ -145,10 +151,12 @@ class Process:
     process: tyro.conf.OmitArgPrefixes[ProcessConfig] = field(default_factory=ProcessConfig)
 
     def execute(self) -> None:
+        from deblurgs.capture.source import require_source
         from deblurgs.run import RunFolder
         from deblurgs.stages.process import process
         from deblurgs.stages.request import save_request
 
+        require_source(self.source, self.process.max_frames)
         log = Log(quiet=self.quiet, events=self.json)
         asked = replace(
             self.process, rolling_shutter=self.rolling_shutter or bool(self.readout), readout=self.readout

@@ -18,19 +18,19 @@ def side_by_side(left: Bytes, right: Bytes) -> Bytes:
 
 
 def wipe(before: Bytes, after: Bytes, share: float) -> Bytes:
-    """`after` fills the left `share` (0 to 1) of the picture, `before` the rest, with a light bar on the border."""
+    """`after` fills the right `share` (0 to 1) of the picture, `before` the rest, with a light bar on the border."""
     _check(before, after)
     width = before.shape[1]
-    at = round(min(max(share, 0.0), 1.0) * width)
+    at = width - round(min(max(share, 0.0), 1.0) * width)
     out = before.copy()
-    out[:, :at] = after[:, :at]
+    out[:, at:] = after[:, at:]
     if 0 < at < width:
         out[:, max(at - _BAR_PX // 2 - 1, 0) : at + _BAR_PX // 2] = _INK
     return out
 
 
 def wipe_share(index: int, count: int) -> float:
-    """Where the bar stands in picture `index` of `count`: there and back again, at rest at both ends."""
+    """How much of `after` picture `index` of `count` shows: there and back again, at rest at both ends."""
     return 0.5 - 0.5 * float(np.cos(2.0 * np.pi * index / max(count - 1, 1)))
 
 

@@ -58,9 +58,9 @@ def before_after(frames: Sequence[ReportFrame], sizes: Sizes) -> str:
             f'<figure class="compare" style="--ratio:{frame.width}/{frame.height}"><div class="stage">'
             f'<img class="before" src="{before}" alt="{label}, observed" width="{frame.width}" height="{frame.height}">'
             f'<img class="after" src="{after}" alt="{label}, sharp" width="{frame.width}" height="{frame.height}">'
-            f'<span class="tag left">{tag}</span><span class="tag right">observed</span>'
+            f'<span class="tag left">observed</span><span class="tag right">{tag}</span>'
             f'<input type="range" min="0" max="100" value="50" id="slider{i}" '
-            f'aria-label="{label}: how much of the sharp picture is shown" hidden></div>'
+            f'aria-label="{label}: the bar between observed and sharp" hidden></div>'
             f"<figcaption><strong>{label}</strong> <span class='quiet'>{text(note)}</span></figcaption></figure>"
         )
     return "".join(parts)
@@ -73,7 +73,7 @@ def contact_sheet(candidates: Sequence[Candidate], sizes: Sizes) -> str:
     for c in candidates:
         uri = None if c.image is None else data_uri(c.image, sizes.thumb_px, sizes.quality)
         picture = (
-            f'<img src="{uri}" alt="" loading="lazy">'
+            f'<img src="{uri}" alt="" decoding="async">'
             if uri
             else '<div class="empty" aria-hidden="true"></div>'
         )
@@ -109,11 +109,11 @@ def evidence(frames: Sequence[ReportFrame], sizes: Sizes, reasons: dict[str, str
         if photo is None:
             continue
         label = name(frame.name)
-        picture = f'<img src="{photo}" alt="{label}, observed" loading="lazy">'
+        picture = f'<img src="{photo}" alt="{label}, observed" decoding="async">'
         overlay = f'<div class="over">{picture}{paths_svg(frame)}</div>'
         support = None if frame.support is None else data_uri(frame.support, sizes.evidence_px, sizes.quality)
         trust_map = (
-            f'<img src="{support}" alt="{label}: where the pixels of the sharp frame come from" loading="lazy">'
+            f'<img src="{support}" alt="{label}: where the pixels of the sharp frame come from" decoding="async">'
             if support else '<div class="empty">no map</div>'
         )  # fmt: skip
         parts.append(
@@ -130,7 +130,7 @@ def _network_evidence(frame: ReportFrame, sizes: Sizes, reasons: dict[str, str])
     for path, caption in ((frame.observed, "As recorded"), (frame.sharp, "By a neural network alone")):
         uri = None if path is None else data_uri(path, sizes.evidence_px, sizes.quality)
         if uri is not None:
-            picture = f'<img src="{uri}" alt="{label}: {caption.lower()}" loading="lazy">'
+            picture = f'<img src="{uri}" alt="{label}: {caption.lower()}" decoding="async">'
             figures.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
     return (
         f'<article class="frame"><h3>{label}</h3><div class="pair">{"".join(figures)}</div>'

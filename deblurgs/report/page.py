@@ -51,7 +51,7 @@ def _page(data: ReportData, sizes: Sizes) -> str:
             "evidence", "Frame by frame",
             "Every pixel of the restored frames comes from <span class='key network'>a neural network</span>."
             if by_network else
-            "Left: how points of the scene moved while the shutter was open. Right: where the sharp pixels come from - "
+            "Left: how points of the scene moved while the shutter was open. Right: where the sharp pixels come from: "
             "<span class='key own'>sharp in this frame</span> <span class='key recovered'>recovered from other frames"
             "</span> <span class='key guessed'>a guess of the model</span> "
             "<span class='key network'>restored alone by a neural network</span>.",

@@ -6,7 +6,7 @@ for (const stage of document.querySelectorAll(".stage")) {
   slider.hidden = false;
   const move = () => {
     stage.style.setProperty("--at", slider.value + "%");
-    slider.setAttribute("aria-valuetext", slider.value + " percent sharp");
+    slider.setAttribute("aria-valuetext", 100 - slider.value + " percent sharp");
   };
   slider.addEventListener("input", move);
   move();

@@ -56,13 +56,8 @@ def sfm(request: Request, say: Say) -> dict[str, Any]:
         model, distortion = rolled.model, rolled.distortion
     model = colmap.in_own_frame(model, frames)
     health = examine(colmap.reading(model, frames), result.health.parallax_px)
-    warnings += _warnings(health.registered, len(frames), result.failed)
     others = next((t["other_models"] for t in result.tried if t["kept"]), [])
-    if others:
-        warnings.append(
-            f"SfM found {1 + len(others)} disconnected models; the largest with {health.registered} frames "
-            f"is used, those with {', '.join(map(str, others))} frames are not."
-        )
+    warnings += _warnings(health.registered, len(frames), result.failed, others)
     by_name = {model.image(i).name: i for i in model.reg_image_ids()}
     chosen = {by_name[f.staged]: f for f in frames if f.staged in by_name}
     report = {
@@ -270,7 +265,10 @@ def _write(
     write_json_atomic(work_dir / REPORT, data)
 
 
-def _warnings(registered: int, total: int, failed: Sequence[tuple[str, str]]) -> list[str]:
+def _warnings(
+    registered: int, total: int, failed: Sequence[tuple[str, str]], others: Sequence[int] = ()
+) -> list[str]:
+    """others: how many frames other models of the same attempt have, of which the first may have all, too."""
     if not failed:
         return []
     listing = "; ".join(f"{n} ({r})" for n, r in failed[:8]) + ("; ..." if len(failed) > 8 else "")
@@ -279,7 +277,13 @@ def _warnings(registered: int, total: int, failed: Sequence[tuple[str, str]]) ->
         if registered < WARN_SHARE * total
         else ""
     )
-    return [f"{len(failed)} of {total} frames have no camera pose and are left out: {listing}.{few}"]
+    told = [f"{len(failed)} of {total} frames have no camera pose and are left out: {listing}.{few}"]
+    if others:
+        told.append(
+            f"SfM found {1 + len(others)} disconnected models; the largest with {registered} frames "
+            f"is used, those with {', '.join(map(str, others))} frames are not."
+        )
+    return told
 
 
 def _frames(listing: Sequence[dict[str, Any]]) -> list[FrameFile]:

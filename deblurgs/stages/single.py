@@ -59,8 +59,8 @@ def restore_singly(
             f"the source {source} lies where the results of {run.path} go. Name another --output DIR."
         )
     log.warn(
-        f"{reason} Without a scene each frame is restored alone by a neural network: detail may be invented, and "
-        "there is no splat file. --fallback none stops here instead."
+        f"{str(reason).rstrip('.')}. Without a scene each frame is restored alone by a neural network: detail may be "
+        "invented, and there is no splat file. --fallback none stops here instead."
     )
 
     def work() -> None:

@@ -112,7 +112,7 @@ def train(
     from deblurgs.capture.dataset import load_capture
     from deblurgs.sfm.model import load_model
 
-    run.require_done("sfm", "process")
+    run.require_done("sfm")
     begun = run.status("train") in UNFINISHED
     if not overwrite:
         refuse_other_settings(run, config)
@@ -199,5 +199,5 @@ def scene_path(run: RunFolder, log: Log) -> Path:
     if run.status("train") in UNFINISHED and partial.is_file():
         log.warn("the training was interrupted: this is what it had reached by then")
         return partial
-    run.require_done("train", "train")
+    run.require_done("train")
     return run.checkpoint / SCENE_FILE

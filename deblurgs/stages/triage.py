@@ -53,10 +53,12 @@ def triage_source(
     """Judge a picture, folder or video; writes `triage.json` and the contact sheet `triage.jpg` into `out_dir`."""
     from deblurgs.capture.dataset import TRIAGE_FILE
     from deblurgs.capture.greys import source_greys
+    from deblurgs.capture.source import require_source
     from deblurgs.export.triage_sheet import triage_sheet
     from deblurgs.files import checked_target, explained_write_errors, write_json_atomic
     from deblurgs.math.patches import WORKING_SIDE
 
+    require_source(source)
     with explained_write_errors(out_dir):
         out_dir.mkdir(parents=True, exist_ok=True)
     for name in (TRIAGE_FILE, SHEET_FILE):

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deblurgs.errors import DeblurgsError, UsageError
+from deblurgs.errors import CaptureError, DeblurgsError, UsageError
 from deblurgs.log import Log
 from deblurgs.run import RunFolder, StageStatus
 from deblurgs.stages.train import PARTIAL_FILE, SCENE_FILE, UNFINISHED
@@ -54,7 +54,13 @@ def open_viewer(
         return _filled(viewer, lambda: _show_run(viewer, source, scene_file))
     from deblurgs.export.ply import read_ply
 
-    arrays = read_ply(source)
+    try:
+        arrays = read_ply(source)
+    except CaptureError as error:
+        if source.suffix.lower() == ".ply":
+            raise
+        hint = "`deblurgs view` shows run folders, which `deblurgs run SOURCE` makes, and splat files (.ply)"
+        raise CaptureError(f"{error}. {hint}") from error
     viewer = start_viewer(log, host=host, port=port, allow_remote=allow_remote)
     print(viewer.url, flush=True)
     return _filled(viewer, lambda: _show_splat_file(viewer, arrays))
@@ -96,6 +102,7 @@ def _latest_scene(folder: Path) -> Path:
     order = (partial, scene) if run.status("train") in UNFINISHED else (scene, partial)
     found = [path for path in order if path.is_file()]
     if not found:
+        run.refuse_single_frames()
         raise UsageError(
             f"{folder} holds no trained scene. `deblurgs run SOURCE --output {folder}` makes one; "
             "`--viewer` there shows it while it grows."

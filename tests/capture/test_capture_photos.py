@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import struct
 import sys
 import zlib
@@ -301,6 +302,23 @@ def test_nested_folders(tmp_path: Path, log: Log) -> None:
         f"day 2__more__img{i}.png" for i in (1, 2, 3)
     ]
     assert capture.source_names[names[3]] == "day 2/more/img1.png"
+
+
+def test_earlier_results_beside_the_photos_are_no_photos(tmp_path: Path, log: Log) -> None:
+    pictures = moving(3)
+    save_photos(tmp_path / "in" / "day 1", pictures)
+    save_photos(tmp_path / "in" / "deblurgs_runs" / "in-triage", moving(3, seed=1))
+    save_photos(tmp_path / "in" / "deblurred", moving(3, seed=2))
+    save_photos(tmp_path / "in" / "fast" / "renders" / "sharp", moving(3, seed=3))
+    (tmp_path / "in" / "fast" / "manifest.json").write_text('{"format": 1, "stages": {}}')
+    capture = ingest(tmp_path / "in", tmp_path / "out", log=log)
+    assert [f.name for f in capture.frames] == [f"day 1__img{i}.png" for i in (1, 2, 3)]
+    assert any("deblurgs_runs" in text and "fast" in text for text in log.warnings)
+    own = Log(quiet=True)
+    shutil.rmtree(tmp_path / "in" / "fast")
+    shutil.rmtree(tmp_path / "in" / "deblurred")
+    ingest(tmp_path / "in", tmp_path / "in" / "deblurgs_runs" / "in", log=own)
+    assert own.warnings == []
 
 
 def test_equal_stems_get_different_frame_stems(tmp_path: Path, log: Log) -> None:

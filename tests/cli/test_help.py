@@ -169,3 +169,17 @@ def test_the_package_itself_is_the_command_too() -> None:
         [sys.executable, "-m", "deblurgs", "--help"], capture_output=True, text=True, cwd=ROOT, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0 and done.stdout.split()[:2] == ["usage:", "deblurgs"]
+
+
+def test_without_a_command_the_first_steps_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deblurgs.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2 and "deblurgs run clip.mp4" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    Path("my clip.mp4").touch()
+    assert main(["my clip.mp4"]) == 2
+    assert "deblurgs run 'my clip.mp4'" in " ".join(capsys.readouterr().err.split())

@@ -52,4 +52,6 @@ def test_bad_input_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert main(["triage", str(source), "--output", str(tmp_path / "out"), "--quiet"]) == code
         assert word in capsys.readouterr().err
     assert not (tmp_path / "out" / "triage.json").exists()
+    assert main(["triage", str(tmp_path / "none"), "--output", str(tmp_path / "never")]) == 3
+    assert not (tmp_path / "never").exists()
     assert main(["triage", str(tmp_path), "--max-frames", "0"]) == 2

@@ -35,6 +35,14 @@ def test_what_cannot_be_shown_is_wrong_usage(
     assert words in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_video_leads_to_the_command_for_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"\0\0\0\x20ftypisom")
+    assert main(["view", str(path)]) == 3
+    said = " ".join(capsys.readouterr().err.split())
+    assert "is not a PLY file" in said and "deblurgs run" in said
+
+
 def test_another_file_is_unusable_input(tmp_path: Path) -> None:
     path = tmp_path / "scene.ply"
     path.write_bytes(b"no splats")

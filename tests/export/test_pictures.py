@@ -41,7 +41,7 @@ def test_montages_show_both_pictures() -> None:
     pair = side_by_side(dark, light)
     assert pair.shape == (6, 84, 3) and pair[0, 0, 0] == 10 and pair[0, -1, 0] == 200
     half = wipe(dark, light, 0.5)
-    assert half[0, 0, 0] == 200 and half[0, -1, 0] == 10
+    assert half[0, 0, 0] == 10 and half[0, -1, 0] == 200, "before belongs left of the bar, after right"
     np.testing.assert_array_equal(wipe(dark, light, 0.0), dark)
     np.testing.assert_array_equal(wipe(dark, light, 1.0), light)
     shares = [wipe_share(i, 21) for i in range(21)]

@@ -20,6 +20,7 @@ from deblurgs.demo import demo_source
 from deblurgs.errors import EXIT_INTERRUPTED
 from deblurgs.export.ply import read_ply
 from deblurgs.export.trajectories import read_trajectories
+from deblurgs.run import RunFolder
 from deblurgs.sfm.model import load_model, save_model
 from deblurgs.stages.process import source_identity
 
@@ -100,7 +101,11 @@ def test_splats_and_trajectories_live_in_the_sfm_world(desk: Path) -> None:
 
 def test_a_finished_run_is_not_repeated_and_a_changed_setting_is(desk: Path, capfd) -> None:
     before = (desk / "checkpoint" / "scene.safetensors").stat().st_mtime_ns
-    assert main(["run", str(demo_source()), "--output", str(desk), *BRIEF]) == 0
+    loud = [option for option in BRIEF if option != "--quiet"]
+    capfd.readouterr()
+    assert main(["run", str(demo_source()), "--output", str(desk), *loud]) == 0
+    told = capfd.readouterr()
+    assert told.out == f"{desk}\n" and f"deblurgs view {desk}" in " ".join(told.err.split())
     assert (desk / "checkpoint" / "scene.safetensors").stat().st_mtime_ns == before
     assert main(["train", str(desk), *BRIEF, "--train.seed", "7"]) == 0
     assert (desk / "checkpoint" / "scene.safetensors").stat().st_mtime_ns != before
@@ -189,8 +194,32 @@ def test_bad_input_is_one_message_and_the_right_exit_code(kind: str, code: int, 
     assert "error: " in text and "Traceback" not in text and "bug" not in text
 
 
+@pytest.mark.parametrize("mistake", [["missing.mp4"], [str(demo_source()), "--max-frames", "2"]])
+@pytest.mark.parametrize("command", ["run", "process"])
+def test_a_mistaken_command_leaves_no_trace(mistake: list[str], command: str, tmp_path, capfd) -> None:
+    """No folder where there was none, and a finished run is as good as before."""
+    assert main([command, *mistake, "--output", str(tmp_path / "new")]) in (2, 3)
+    assert not (tmp_path / "new").exists()
+    done = tmp_path / "done"
+    with RunFolder(done) as run:
+        for stage in ("capture", "sfm", "train"):
+            run.stage(stage, {}, lambda: None)
+    before = (done / "manifest.json").read_bytes()
+    assert main([command, *mistake, "--output", str(done)]) in (2, 3)
+    assert (done / "manifest.json").read_bytes() == before and not (done / "config.json").exists()
+
+
+def test_an_address_of_the_web_is_no_source(tmp_path, capfd) -> None:
+    assert main(["run", "https://example.com/clip.mp4", "--output", str(tmp_path / "out")]) == 3
+    assert "download it first" in " ".join(capfd.readouterr().err.split())
+
+
 def test_usage_errors_exit_with_two(tmp_path, desk: Path, capfd) -> None:
     assert main(["train", str(tmp_path / "nothing")]) == 2
+    with RunFolder(desk):
+        assert main(["report", str(desk)]) == 2
+    said = " ".join(capfd.readouterr().err.split())
+    assert "is in use by process" in said and "deblurgs view" in said
     assert main(["eval", str(demo_source()), "--methods", "magic", "--output", str(tmp_path / "o")]) == 2
     assert main(["eval", str(demo_source()), "--seeds", "one", "--output", str(tmp_path / "o")]) == 2
     (tmp_path / "full").mkdir()

@@ -110,7 +110,9 @@ def test_two_photos_are_restored_singly_and_marked(tmp_path: Path, capfd: pytest
     assert note["made_by"] == "network" and note["frames"] == ["p0.png", "p1.png"]
     assert sorted(p.name for p in (out / "renders" / "sharp").iterdir()) == ["p0.png", "p1.png"]
     assert json.loads((out / "manifest.json").read_text())["stages"]["single"]["status"] == "done"
-    assert "neural network" in " ".join(capfd.readouterr().err.split())
+    said = " ".join(capfd.readouterr().err.split())
+    assert "neural network" in said and "from different places. Without a scene" in said
+    assert "report.html" in said and "deblurgs view" not in said
 
 
 def test_one_photo_file_is_enough_and_none_switches_it_off(

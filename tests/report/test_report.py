@@ -80,12 +80,16 @@ class Outline(HTMLParser):
         self.tags: list[str] = []
         self.addresses: list[str] = []
         self.unlabelled: list[str] = []
+        self.growing: list[str] = []
         self.feed(page)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         named = dict(attrs)
         self.addresses += [named[k] or "" for k in ("src", "href", "action", "poster", "data") if k in named]
+        # A picture that loads when it comes into sight moves what is below it, and a link leads to the wrong place.
+        if tag == "img" and named.get("loading") == "lazy" and not {"width", "height"} <= named.keys():
+            self.growing.append(named.get("alt") or "")
         if (tag == "img" and "alt" not in named) or (
             tag in ("input", "iframe") and not ("aria-label" in named or "title" in named)
         ):
@@ -95,7 +99,7 @@ class Outline(HTMLParser):
 def test_the_page_is_whole_and_asks_for_nothing(tmp_path: Path) -> None:
     page = report_page(data(tmp_path))
     outline = Outline(page)
-    assert outline.tags.count("script") == 1 and not outline.unlabelled
+    assert outline.tags.count("script") == 1 and not outline.unlabelled and not outline.growing
     assert all(a.startswith(("#", "data:image/jpeg;base64,")) for a in outline.addresses)
     assert not re.search(r"https?://|url\(|@import", page)
     for part in ("compare", "scene", "evidence", "learning", "sheet", "cameras", "cost", "reproduce"):
@@ -143,6 +147,21 @@ def test_a_chart_needs_two_finite_points() -> None:
     assert "nan" not in chart and chart.count("<polyline") == 1
 
 
+def axis(chart: str) -> list[str]:
+    return re.findall(r'text-anchor="end">(-?[\d.e+-]+)</text>', chart)
+
+
+def test_a_chart_has_round_levels_that_fit() -> None:
+    count = line_chart([(50, 570), (800, 4232), (1600, 10_000), (2400, 20_000)], title="Gaussians", unit="")
+    assert axis(count)[:-1] == ["0", "5000", "10000", "15000", "20000"]
+    psnr = line_chart([(50, 21.3), (2400, 31.6)], title="PSNR", unit="dB")
+    assert axis(psnr)[:-1] == ["20", "25", "30", "35"]
+    loss = line_chart([(50, 0.39), (2400, 0.00774)], title="Loss", unit="logarithmic", log=True)
+    assert axis(loss)[:-1] == ["0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5"]
+    flat = line_chart([(1, 2.0), (2, 2.0)], title="a", unit="")
+    assert all(len(level) <= 6 for chart in (count, psnr, loss, flat) for level in axis(chart)[:-1])
+
+
 @pytest.mark.parametrize("width", [1200, 500])
 def test_a_browser_shows_sliders_and_scene(tmp_path: Path, width: int) -> None:
     (tmp_path / "report.html").write_text(report_page(data(tmp_path)), encoding="utf-8")
@@ -152,6 +171,8 @@ def test_a_browser_shows_sliders_and_scene(tmp_path: Path, width: int) -> None:
     green = (pixels[..., 1] > 150) & (pixels[..., 0] < 90) & (pixels[..., 2] < 90)
     # The sliders stand in the middle: as much of the sharp (blue) as of the observed (red) picture.
     assert blue.sum() > 10_000 and 0.5 < blue.sum() / red.sum() < 2
+    rows = blue.sum(axis=1) > 100
+    assert (red[rows].argmax(axis=1) < blue[rows].argmax(axis=1)).all(), "observed belongs left of the bar"
     assert green.sum() > 3_000, "the 3-D view is blank"
     # Only the bar of links may run on to the right; it scrolls by itself.
     assert (pixels[:, -3:] > 200).all(axis=(1, 2)).mean() > 0.98, "something hangs out of the page"

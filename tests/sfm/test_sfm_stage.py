@@ -14,6 +14,7 @@ from PIL import Image
 from deblurgs.errors import SfmError
 from deblurgs.log import Log
 from deblurgs.scene.frame import Frame
+from deblurgs.sfm import jobs
 from deblurgs.sfm.model import SparseModel, load_model
 from deblurgs.sfm.stage import register_test, run_sfm, undistort_like
 
@@ -174,6 +175,12 @@ def test_the_larger_of_two_scenes_is_used_with_a_warning(capture: Capture, tmp_p
     assert model.names == [capture.frames[i].name for i in capture.train]
     assert len(model.failed) == 4 and "separate model of 4 frames" in model.failed[0][1]
     assert any("disconnected models" in w and "10 frames" in w for w in log.warnings)
+
+
+def test_a_second_model_of_frames_that_the_first_has_too_is_no_news() -> None:
+    assert jobs._warnings(16, 16, [], [2]) == []
+    said = jobs._warnings(10, 14, [("a.png", "separate model of 4 frames")], [4])
+    assert any("2 disconnected models" in w and "10 frames" in w for w in said)
 
 
 @pytest.mark.parametrize(

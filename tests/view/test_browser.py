@@ -8,7 +8,8 @@ from view_page import Page, difference
 from view_scene import content, splat_arrays
 
 from deblurgs.log import Log
-from deblurgs.view.pose import View
+from deblurgs.view.frames import exposure_pose
+from deblurgs.view.pose import View, client_view, view_of
 from deblurgs.view.viewer import Viewer
 
 pytestmark = pytest.mark.slow
@@ -38,6 +39,37 @@ def test_page_loads_and_the_splats_are_drawn(viewer: Viewer, page: Page) -> None
     splats = page.picture()
     # Colours like those of the scene, not only a grid of lines: many shades, most of them saturated.
     assert (splats.max(axis=2).astype(int) - splats.min(axis=2) > 40).mean() > 0.1
+
+
+@pytest.mark.parametrize("frame", [1, 2])
+def test_a_click_on_a_frustum_flies_to_its_frame(frame: int) -> None:
+    """The mouse on the canvas itself, where a person sees the frustum."""
+    shown = Viewer(port=0, log=Log(quiet=True))
+    start = View(np.array([1.0, 0, 0, 0]), np.array([0.0, 0, -0.3]), 0.8, 1.5)
+    shown.start_at(start, np.eye(4)[None], 1.0)
+    seen = content()
+    shown.set_content(seen)
+    page = Page(shown.url)
+    try:
+        page.until(lambda: len(shown._canvases) == 1, "a connection")
+        canvas = next(iter(shown._canvases.values()))
+        page.until(lambda: canvas._shown is not None and canvas.frustums is not None, "the scene at rest")
+        frames, camera = seen.frames, canvas.client.camera
+        assert frames is not None
+        there = view_of(exposure_pose(frames, frame, 0.5), frames.cameras[frame])
+        # The middle of the frustum's picture, drawn 0.025 before the frame's camera.
+        middle = there.position + np.array([0.0, 0.0, 0.02])
+        point = client_view(canvas.client).camera_from_world() @ np.append(middle, 1.0)
+        box = page.driver.execute_script("return document.querySelector('canvas').getBoundingClientRect()")
+        focal_px = 0.5 * box["height"] / np.tan(0.5 * camera.fov)
+        x = box["x"] + 0.5 * box["width"] + focal_px * point[0] / point[2]
+        y = box["y"] + 0.5 * box["height"] + focal_px * point[1] / point[2]
+        page.click(round(x), round(y))
+        page.until(lambda: canvas.wanted.frame == frame, "the frame at the server")
+        page.until(lambda: np.allclose(camera.position, there.position, atol=1e-3), "the camera at its place")
+    finally:
+        page.close()
+        shown.close()
 
 
 def test_sliders_move_the_picture_and_the_true_render_matches_the_splats(viewer: Viewer, page: Page) -> None:

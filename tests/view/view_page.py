@@ -62,6 +62,20 @@ class Page:
         image = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
         return image[:, : image.shape[1] // 2]
 
+    def click(self, x: int, y: int) -> None:
+        """With the mouse, as a person does: point, wait for the highlight, press. Pixels of the window."""
+        from selenium.webdriver.common.actions.action_builder import ActionBuilder
+
+        act = ActionBuilder(self.driver)
+        act.pointer_action.move_to_location(x - 3, y - 3)
+        act.pointer_action.pause(0.6)
+        act.pointer_action.move_to_location(x, y)
+        act.pointer_action.pause(0.8)
+        act.pointer_action.pointer_down()
+        act.pointer_action.pause(0.05)
+        act.pointer_action.pointer_up()
+        act.perform()
+
     def until(self, holds: Callable[[], bool], what: str) -> None:
         """Wait until something is true; fail with `what` otherwise."""
         end = time.monotonic() + PATIENCE_S

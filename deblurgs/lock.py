@@ -72,7 +72,8 @@ class FolderLock:
             return  # Released in the meantime.
         holder = _parse(text)
         if holder is None:
-            if age_s < _FILL_S:
+            # A clock that was set back puts the file into the future; it is as good as old.
+            if abs(age_s) < _FILL_S:
                 time.sleep(0.25)
                 return
         elif not _is_stale(holder):

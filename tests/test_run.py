@@ -210,6 +210,21 @@ def test_a_moved_run_folder_still_opens(tmp_path: Path) -> None:
     assert calls == ["capture"]
 
 
+def test_a_clock_that_is_set_back_repeats_nothing_and_spoils_no_duration(tmp_path: Path, monkeypatch) -> None:
+    path, calls, now = tmp_path / "run", [], time.time()
+    do(path, "capture", {"max_frames": 8}, calls)
+    monkeypatch.setattr(time, "time", lambda: now - 86400.0)
+    do(path, "capture", {"max_frames": 8}, calls)
+    with RunFolder(path) as run:
+        run.stage("sfm", {}, lambda: monkeypatch.setattr(time, "time", lambda: now - 2 * 86400.0))
+    assert calls == ["capture"]
+    assert all(0 <= stage["seconds"] < 60 for stage in stages(path).values())
+    # A lock whose writer died in the middle looks as if it was made tomorrow.
+    (path / ".lock").write_text("{")
+    do(path, "capture", {"max_frames": 8}, calls)
+    assert calls == ["capture"]
+
+
 def test_a_foreign_folder_is_refused_and_untouched(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(UsageError, match="not a run folder"), RunFolder(tmp_path):

@@ -243,7 +243,14 @@ def test_interruption_keeps_finished_stages(tmp_path, capfd) -> None:
         str(out),
         "--quiet",
     ]
-    process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE, start_new_session=True)
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    # Other variables that say where caches go would hide what is written to the home folder.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("XDG_")} | {"HOME": str(home)}
+    process = subprocess.Popen(
+        command, env=environment, cwd=here, stderr=subprocess.PIPE, start_new_session=True
+    )
     try:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not (out / "metrics.jsonl").exists():
@@ -254,6 +261,7 @@ def test_interruption_keeps_finished_stages(tmp_path, capfd) -> None:
     finally:
         process.kill()
     assert process.returncode == EXIT_INTERRUPTED, errors.decode()
+    assert [*home.iterdir(), *here.iterdir()] == [], "only the run folder is written to"
     stages = json.loads((out / "manifest.json").read_text())["stages"]
     assert stages["sfm"]["status"] == "done" and stages["train"]["status"] == "interrupted"
     assert main(["render", str(out), "--quiet"]) == 0, "what the training had reached can be looked at"

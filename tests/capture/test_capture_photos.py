@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import struct
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -276,6 +277,31 @@ def test_pixel_limit_is_the_users(tmp_path: Path, log: Log) -> None:
     save_photos(tmp_path / "in", moving(4))
     with pytest.raises(CaptureError, match="--max-pixels"):
         ingest(tmp_path / "in", tmp_path / "out", max_pixels=1000, log=log)
+
+
+# Case 26.
+@pytest.mark.slow
+def test_photos_of_a_hundred_million_pixels_are_taken_one_at_a_time(tmp_path: Path) -> None:
+    """Four of them in memory at once, as bytes alone, would not fit into what is allowed here beyond one."""
+    (tmp_path / "in").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        small = rng.integers(0, 255, (168, 240, 3), dtype=np.uint8)
+        Image.fromarray(small).resize((12_000, 8_400), Image.Resampling.NEAREST).save(
+            tmp_path / "in" / f"{i}.jpg", quality=60
+        )
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from deblurgs.capture.source import ingest; from deblurgs.log import Log\n"
+        "capture = ingest(Path(sys.argv[1]), Path(sys.argv[2]), log=Log(quiet=True))\n"
+        "print(len(capture.frames), capture.frames[0].width, capture.frames[0].height)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "in"), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found, peak_mb = done.stdout.splitlines()
+    assert found == "4 12000 8400"
+    assert int(peak_mb) < 2500, peak_mb
 
 
 # Case 27.

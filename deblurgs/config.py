@@ -121,7 +121,8 @@ class PhotometryConfig:
 @dataclass(frozen=True)
 class DensityConfig:
     strategy: DensityStrategy = "annealed"
-    """`annealed` splits by a falling gradient threshold; `mcmc` relocates dead Gaussians and grows to the cap."""
+    """`annealed` splits where frames are matched worst, above a falling gradient threshold;
+    `mcmc` relocates dead Gaussians and grows to the cap."""
     max_gaussians: int = 40_000
     """Hard cap on the number of Gaussians. At a coarser image scale the cap is that scale's share of it."""
     every: int = 60
@@ -131,6 +132,9 @@ class DensityConfig:
     More is allowed where the cap would otherwise not be reached at two fifths of the run."""
     until: float = 0.8
     """Share of all steps after which the number of Gaussians stays fixed."""
+    relocate: float = 0.1
+    """`annealed`: most of the Gaussians, as a share, that a round moves once the cap is reached:
+    from where they show least to where frames are matched worst."""
     noise: float = 0.0
     """Strength of the positional exploration noise of `mcmc` (0 = off), relative to the position learning rate."""
     min_opacity: float = 0.005
@@ -145,6 +149,7 @@ class DensityConfig:
         _require(self, self.every >= 1, "every", "at least 1")
         _require(self, self.growth >= 0, "growth", "0 or more")
         _require(self, 0 <= self.until <= 1, "until", "from 0 to 1")
+        _require(self, 0 <= self.relocate < 1, "relocate", "from 0 to below 1")
         _require(self, self.noise >= 0, "noise", "0 or more")
         _require(self, 0 < self.min_opacity < 0.5, "min_opacity", "above 0 and below 0.5")
         _require(self, self.threshold_start > 0, "threshold_start", "above 0")

@@ -11,6 +11,7 @@ from deblurgs.math import quaternion
 from deblurgs.raster.api import ScreenStatistics
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import PARAMETERS, Gaussians
+from deblurgs.train.attribution import Shares
 from deblurgs.train.optimizer import GaussianAdam, exponential
 
 MAX_COPIES = 51
@@ -21,6 +22,14 @@ SPLIT_AT = 0.8
 """The two parts of a split Gaussian lie this many of its standard deviations off its centre."""
 
 
+STATISTICS = ("sum", "seen", "errors", "areas", "measured")
+"""What `AnnealedDensity` gathers between two rounds, one number per Gaussian each."""
+MEASURE_EVERY = 3
+"""Steps from one look at what the Gaussians show to the next; a look costs less than half a step."""
+FULL = 0.98
+"""Share of the cap from which on there is no room to grow, and Gaussians are moved instead."""
+
+
 class Density(Protocol):
     """Called once per step after the optimiser. `statistics` comes from the renderer when `needs_statistics`, one entry
     for each band of rows."""
@@ -29,6 +38,12 @@ class Density(Protocol):
     growth: float
     cap: int
     """Cap on the number of Gaussians at the present scale; whoever trains sets it when the scale changes."""
+
+    def wants_shares(self, step: int) -> bool:
+        """Whether `add_shares` should be called for this step, before `after_step`."""
+        ...
+
+    def add_shares(self, shares: Shares) -> None: ...
 
     def after_step(
         self, step: int, statistics: list[ScreenStatistics] | None, camera: Camera, means_lr: float
@@ -83,6 +98,12 @@ class McmcDensity:
         self.cap = config.max_gaussians
         self.last_step = int(config.until * total_steps)
         self.growth = growth_per_round(config, gaussians.num_gaussians, total_steps)
+
+    def wants_shares(self, step: int) -> bool:
+        return False
+
+    def add_shares(self, shares: Shares) -> None:
+        pass
 
     @torch.no_grad()
     def after_step(
@@ -174,11 +195,13 @@ def shared_opacity_and_scale(opacity: Tensor, copies: Tensor) -> tuple[Tensor, T
 
 
 class AnnealedDensity:
-    """Split Gaussians whose screen gradient exceeds a threshold that falls over time.
+    """Split Gaussians on which misfit falls and whose screen gradient exceeds a threshold that falls over time.
 
     DeblurGS (arXiv 2404.11358, section 3.4): while trajectories are wrong, fine Gaussians would explain the blur, so
     the threshold starts high and the scene stays coarse until the poses settle. Where most gradients exceed it, growth
-    per round and the cap take the strongest first.
+    per round and the cap take first those with the largest product of gradient and misfit: under a Gaussian that is
+    too large for what it shows pulls in different directions cancel, while misfits add up. At the cap, each round makes
+    room by leaving out those that fill the least area of all photos.
     """
 
     needs_statistics = True
@@ -194,8 +217,17 @@ class AnnealedDensity:
         self._reset()
 
     def _reset(self) -> None:
-        self.sum = self.gaussians.means.new_zeros(self.gaussians.num_gaussians)
-        self.seen = torch.zeros_like(self.sum)
+        none = self.gaussians.means.new_zeros(self.gaussians.num_gaussians)
+        self.sum, self.seen, self.errors, self.areas, self.measured = (none.clone() for _ in STATISTICS)
+
+    def wants_shares(self, step: int) -> bool:
+        return step <= self.last_step and step % MEASURE_EVERY == 0
+
+    @torch.no_grad()
+    def add_shares(self, shares: Shares) -> None:
+        self.errors += shares.error
+        self.areas += shares.area
+        self.measured += (shares.area > 0).float()
 
     @torch.no_grad()
     def after_step(
@@ -220,19 +252,34 @@ class AnnealedDensity:
         keep = (g.opacities > c.min_opacity) & finite_rows(g)
         if not keep.any():
             return  # nothing would be left to train; a later round sees more
+        if c.relocate > 0 and int(keep.sum()) >= FULL * self.cap:
+            keep &= ~self._least_shown(keep, int(c.relocate * self.cap))
         mean = self.sum / self.seen.clamp_min(1.0)
         mean[~keep] = 0.0
         count = int(keep.sum())
         room = next_count(count, self.growth, self.cap) - count
         chosen = (mean > threshold).nonzero()[:, 0]
         if len(chosen) > room:
-            chosen = chosen[mean[chosen].argsort(descending=True)[: max(room, 0)]]
+            # Rounds that are closer than looks at the misfit go by the gradient alone.
+            urgency = mean * self.errors / self.measured.clamp_min(1.0) if self.measured.any() else mean
+            chosen = chosen[urgency[chosen].argsort(descending=True)[: max(room, 0)]]
         offset = split_longest(g, chosen)
         rows = {name: getattr(g, name).detach()[chosen].clone() for name in PARAMETERS}
         rows["means"] += offset
         g.means[chosen] -= offset
         self.optimizer.reset_rows(chosen)
         self.optimizer.replace_rows(keep.nonzero()[:, 0], rows, len(chosen))
+
+    def _least_shown(self, keep: Tensor, most: int) -> Tensor:
+        """bool [N]: at most `most` of those in `keep` that fill the least area of all photos, and less than half of what a
+        typical one does. One of which nothing is known stays."""
+        areas = torch.where(keep & (self.measured > 0), self.areas, math.inf)
+        typical = areas[areas < math.inf]
+        least = torch.zeros_like(keep)
+        if len(typical) > 0:
+            order = areas.argsort()[:most]
+            least[order] = areas[order] < 0.5 * typical.median()
+        return least
 
 
 @torch.no_grad()

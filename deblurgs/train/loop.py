@@ -17,6 +17,7 @@ from deblurgs.scene.continuous import MAX_READOUT
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.photometry import Photometry
 from deblurgs.scene.shutter import sample_exposure
+from deblurgs.train.attribution import frame_shares
 from deblurgs.train.data import (
     Pyramid,
     TrainingSet,
@@ -272,16 +273,39 @@ class Trainer:
         if self.step >= c.trajectory.start_step:
             self._step_cameras(frame, progress, good)
         self.forget_gradients()
+        if self.density.wants_shares(self.step):
+            error = self._misfit(light.detach(), level, frame, weight)
+            self.density.add_shares(
+                frame_shares(
+                    self.gaussians,
+                    self.trajectory,
+                    frame,
+                    camera,
+                    error,
+                    num_views,
+                    antialiased=c.antialiased,
+                )
+            )
         self.density.after_step(self.step, statistics, supersampled(camera, self.supersample), means_lr)
         return value
 
-    def _photometric_loss(self, light: Tensor, level: Pyramid, frame: int, weight: Tensor | None) -> Tensor:
-        """What the photo's camera makes of the light, compared with the photo."""
+    def _counted(self, light: Tensor, level: Pyramid, frame: int) -> Tensor:
+        """What the photo's sensor counts of the light, linear: its gain, and no more than where it is full."""
         c = self.config
         limit = level.limits[frame] if c.photometry.saturation else None
         counted = self.photometry.exposed(light, frame) if c.photometry.gain else light
-        if limit is not None:
-            counted = torch.minimum(counted, limit)
+        return counted if limit is None else torch.minimum(counted, limit)
+
+    @torch.no_grad()
+    def _misfit(self, light: Tensor, level: Pyramid, frame: int, weight: Tensor | None) -> Tensor:
+        """How far the predicted photo is off, [H,W]: mean over the channels in display values."""
+        predicted = self.photometry.developed(self._counted(light, level, frame))
+        error = (predicted - level.images[frame]).abs().mean(dim=-1)
+        return error if weight is None else error * weight
+
+    def _photometric_loss(self, light: Tensor, level: Pyramid, frame: int, weight: Tensor | None) -> Tensor:
+        """What the photo's camera makes of the light, compared with the photo."""
+        c, counted = self.config, self._counted(light, level, frame)
         curve = self.photometry.has_curve
         return photometric_loss(
             self.photometry.developed(counted) if curve else counted, level.images[frame],

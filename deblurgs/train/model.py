@@ -25,14 +25,16 @@ def exposure_image(
     *,
     sh_degree: int | None = None,
     antialiased: bool = False,
+    linear_mean: bool = True,
     statistics: ScreenStatistics | None = None,
 ) -> Rendered:
-    """The linear-light mean over the virtual views viewmats [V,4,4], rendered where the Gaussians are."""
+    """The mean over the virtual views viewmats [V,4,4], in linear light unless told otherwise, rendered where the
+    Gaussians are."""
     g = gaussians
     return render_exposure(
         g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, viewmats.to(g.means.device),
         weights.to(g.means.device), camera,
-        sh_degree=sh_degree, antialiased=antialiased, statistics=statistics,
+        sh_degree=sh_degree, linear_mean=linear_mean, antialiased=antialiased, statistics=statistics,
     )  # fmt: skip
 
 
@@ -46,12 +48,14 @@ def frame_light(
     *,
     sh_degree: int | None = None,
     antialiased: bool = False,
+    linear_mean: bool = True,
     statistics: list[ScreenStatistics] | None = None,
     supersample: int = 1,
 ) -> Tensor:
     """Mean light of one frame's exposure, [H,W,3] linear: views at u [V] with `weights` [V], row by row where the
     shutter rolls. `statistics` receives one entry for each band of rows, in pixels of what is drawn: with `supersample`
-    the camera has that many times as many pixels per side, whose light is then averaged."""
+    the camera has that many times as many pixels per side, whose light is then averaged. Without `linear_mean` the
+    views' display values are averaged, which no camera does."""
     camera = supersampled(camera, supersample)
     bands = row_bands(camera) if trajectory.rolling else [(0, camera.height)]
     parts = []
@@ -62,7 +66,14 @@ def frame_light(
         seen = ScreenStatistics() if statistics is not None else None
         parts.append(
             exposure_image(
-                gaussians, poses, weights, band, sh_degree=sh_degree, antialiased=antialiased, statistics=seen
+                gaussians,
+                poses,
+                weights,
+                band,
+                sh_degree=sh_degree,
+                antialiased=antialiased,
+                linear_mean=linear_mean,
+                statistics=seen,
             ).image
         )
         if statistics is not None and seen is not None:

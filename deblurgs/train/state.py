@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deblurgs.scene.gaussians import PARAMETERS, Gaussians
-from deblurgs.train.density import AnnealedDensity, make_density
+from deblurgs.train.density import STATISTICS, AnnealedDensity, make_density
 from deblurgs.train.holdout import BestState
 from deblurgs.train.optimizer import FrameAdam, GaussianAdam
 
@@ -36,7 +36,7 @@ def state_of(trainer: "Trainer") -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors |= {f"{name}.{key}": getattr(adam, key) for key in _MOMENTS}
     tensors["sampler.losses"] = t.sampler.losses
     if isinstance(t.density, AnnealedDensity):
-        tensors |= {"density.sum": t.density.sum, "density.seen": t.density.seen}
+        tensors |= {f"density.{name}": getattr(t.density, name) for name in STATISTICS}
     best = t.best.state
     if best is not None:
         for room, values in zip(ROOMS, best, strict=True):
@@ -85,7 +85,8 @@ def restore(trainer: "Trainer", tensors: dict[str, Tensor], data: dict[str, Any]
         _load_frame_adam(name, adam, tensors)
     t.density = make_density(t.config.density, t.gaussians, t.optimizer, t.config.total_steps, t.device_rng)
     if isinstance(t.density, AnnealedDensity):
-        t.density.sum, t.density.seen = (tensors[f"density.{k}"].to(device) for k in ("sum", "seen"))
+        for name in STATISTICS:
+            setattr(t.density, name, tensors[f"density.{name}"].to(device))
     t.density.growth = float(data["growth"])
     t.sampler.losses.copy_(tensors["sampler.losses"])
     t.sampler.order = [_frame(f, t.data.num_frames) for f in data["order"]]

@@ -6,6 +6,7 @@ from deblurgs.math import quaternion
 from deblurgs.raster.api import ScreenStatistics
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import PARAMETERS, Gaussians
+from deblurgs.train.attribution import Shares
 from deblurgs.train.density import (
     SPLIT_AT,
     AnnealedDensity,
@@ -202,3 +203,43 @@ def test_a_round_happens_where_the_gaussians_lie(strategy: type, device: str) ->
             parameter = getattr(gaussians, name)
             assert parameter.device.type == device and len(parameter) == gaussians.num_gaussians
             assert bool(torch.isfinite(parameter).all())
+
+
+def test_misfit_decides_between_equal_gradients() -> None:
+    gaussians, optimizer = scene(20)
+    config = DensityConfig(strategy="annealed", max_gaussians=22, every=3, growth=0.5)
+    density = AnnealedDensity(config, gaussians, optimizer, 100, torch.Generator().manual_seed(0))
+    visible = torch.ones(20, dtype=torch.bool)
+    shares = torch.ones(20)
+    shares[[4, 11]] = 5.0
+    before = gaussians.means.detach().clone()
+    for step in range(4):
+        if density.wants_shares(step):
+            density.add_shares(Shares(shares, torch.ones(20)))
+        density.after_step(step, [ScreenStatistics(visible, torch.full((20,), 1e-3))], CAMERA, 1e-3)
+    assert gaussians.num_gaussians == 22
+    moved = (gaussians.means[:20] != before).any(dim=1).nonzero()[:, 0]
+    assert moved.tolist() == [4, 11]
+
+
+def test_at_the_cap_what_shows_least_makes_room_for_what_is_matched_worst() -> None:
+    gaussians, optimizer = scene(40)
+    config = DensityConfig(strategy="annealed", max_gaussians=40, every=3, growth=0.5, relocate=0.1)
+    density = AnnealedDensity(config, gaussians, optimizer, 100, torch.Generator().manual_seed(0))
+    errors, areas = torch.ones(40), torch.full((40,), 10.0)
+    areas[[3, 7, 20, 21, 30]] = torch.tensor(
+        [1.0, 2.0, 3.0, 0.0, 6.0]
+    )  # the fourth was not seen, the last is no small one
+    errors[[0, 1, 2]] = torch.tensor([9.0, 8.0, 7.0])
+    before = gaussians.means.detach().clone()
+    gradient = torch.full((40,), 1e-3)
+    for step in range(4):
+        if density.wants_shares(step):
+            density.add_shares(Shares(errors, areas))
+        density.after_step(step, [ScreenStatistics(torch.ones(40, dtype=torch.bool), gradient)], CAMERA, 1e-3)
+    assert gaussians.num_gaussians == 40
+    stayed = torch.ones(40, dtype=torch.bool)
+    stayed[[3, 7, 20]] = False
+    rest = gaussians.means[:37]
+    moved = (rest != before[stayed]).any(dim=1).nonzero()[:, 0]
+    assert moved.tolist() == [0, 1, 2], "split, each into itself and one of the new"

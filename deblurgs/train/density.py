@@ -271,8 +271,8 @@ class AnnealedDensity:
         self.optimizer.replace_rows(keep.nonzero()[:, 0], rows, len(chosen))
 
     def _least_shown(self, keep: Tensor, most: int) -> Tensor:
-        """bool [N]: at most `most` of those in `keep` that fill the least area of all photos, and less than half of what a
-        typical one does. One of which nothing is known stays."""
+        """bool [N]: at most `most` of those in `keep` that fill the least area of all photos, if it is less than half
+        of a typical one's. One of which nothing is known stays."""
         areas = torch.where(keep & (self.measured > 0), self.areas, math.inf)
         typical = areas[areas < math.inf]
         least = torch.zeros_like(keep)

@@ -93,6 +93,8 @@ def test_frames_that_were_rendered_again_are_enlarged_again(tmp_path: Path, monk
     with RunFolder(tmp_path / "run") as run:
         for folder in (run.checkpoint, run.sharp):
             folder.mkdir(parents=True)
+        for name in ("capture", "sfm"):
+            run.stage(name, {}, lambda: None)
         run.stage("train", {}, lambda: (run.checkpoint / "scene.safetensors").write_bytes(b"scene"))
         run.trust_json.write_text("{}")
         for name in "ab":

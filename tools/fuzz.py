@@ -1,13 +1,17 @@
 """Feeds damaged files to every reader for as long as asked, and names those that make one crash, hang or eat memory.
 
-    python tools/fuzz.py --minutes 30 [--target ply] [--start 0]
+    python tools/fuzz.py --minutes 30 [--target ply] [--start 0] [--json out.json]
 
 Each reader works in a process of its own with an address space of 8 GB; an input that takes over 30 s counts as a hang.
-The number that is printed for a fault repeats it: --target NAME --start NUMBER --minutes 0.
+The number that is printed for a fault repeats it: --target NAME --start NUMBER --minutes 0. --json adds what was tried to
+a file, reader by reader.
 """
 
 import argparse
 import faulthandler
+import json
+import os
+import platform
 import resource
 import shutil
 import subprocess
@@ -27,6 +31,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5.0, help="for each reader; 0 tries one input")
     parser.add_argument("--target", action="append")
     parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     from fuzz_targets import TARGETS
@@ -39,13 +44,30 @@ def main() -> int:
         return work(names[0], arguments.minutes, arguments.start)
     faults = 0
     for name in names:
-        faults += watch(name, arguments.minutes, arguments.start)
+        found, summary = watch(name, arguments.minutes, arguments.start)
+        faults += found
+        if arguments.json:
+            record(arguments.json, name, arguments, found, summary)
     print(f"{faults} faults" if faults else "no faults")
     return 1 if faults else 0
 
 
-def watch(name: str, minutes: float, start: int) -> int:
-    """Run workers until the time is up; one that dies is followed by another behind the fatal input. -> faults."""
+def record(path: Path, name: str, arguments: argparse.Namespace, faults: int, summary: str) -> None:
+    """Add one reader's turn to the file."""
+    from bench_quality import commit, today
+
+    turns = json.loads(path.read_text()) if path.exists() else []
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"
+    turns.append({
+        "date": today(), "commit": commit(), "machine": machine, "target": name, "minutes": arguments.minutes,
+        "start": arguments.start, "faults": faults, "summary": summary,
+    })  # fmt: skip
+    path.write_text(json.dumps(turns, indent=1) + "\n")
+
+
+def watch(name: str, minutes: float, start: int) -> tuple[int, str]:
+    """Run workers until the time is up; one that dies is followed by another behind the fatal input. -> faults, and what
+    the last worker did."""
     deadline, faults = time.monotonic() + 60 * minutes, 0
     while True:
         left = max(deadline - time.monotonic(), 0.0) / 60
@@ -66,7 +88,7 @@ def watch(name: str, minutes: float, start: int) -> int:
         summary = [line for line in done.stdout.splitlines() if line.startswith("done")]
         if done.returncode == 0:
             print(f"{name}: {summary[-1]}", flush=True)
-            return faults
+            return faults, summary[-1]
         faults += 1
         print(
             f"{name}: input {last} ended the reader (exit {done.returncode}):\n{done.stderr[-1500:]}",
@@ -74,7 +96,7 @@ def watch(name: str, minutes: float, start: int) -> int:
         )
         start = last + 1
         if time.monotonic() >= deadline or faults >= 20:
-            return faults
+            return faults, f"ended by input {last}"
 
 
 def work(name: str, minutes: float, start: int) -> int:

@@ -3,8 +3,8 @@
     python tools/fuzz.py --minutes 30 [--target ply] [--start 0] [--json out.json]
 
 Each reader works in a process of its own with an address space of 8 GB; an input that takes over 30 s counts as a hang.
-The number that is printed for a fault repeats it: --target NAME --start NUMBER --minutes 0. --json adds what was tried to
-a file, reader by reader.
+The number that is printed for a fault repeats it: --target NAME --start NUMBER --minutes 0. --json adds what was tried
+to a file, reader by reader.
 """
 
 import argparse
@@ -66,8 +66,8 @@ def record(path: Path, name: str, arguments: argparse.Namespace, faults: int, su
 
 
 def watch(name: str, minutes: float, start: int) -> tuple[int, str]:
-    """Run workers until the time is up; one that dies is followed by another behind the fatal input. -> faults, and what
-    the last worker did."""
+    """Run workers until the time is up; one that dies is followed by another behind the fatal input. -> faults, and
+    what the last worker did."""
     deadline, faults = time.monotonic() + 60 * minutes, 0
     while True:
         left = max(deadline - time.monotonic(), 0.0) / 60

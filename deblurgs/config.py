@@ -132,7 +132,7 @@ class DensityConfig:
     More is allowed where the cap would otherwise not be reached at two fifths of the run."""
     until: float = 0.8
     """Share of all steps after which the number of Gaussians stays fixed."""
-    relocate: float = 0.03
+    relocate: float = 0.1
     """`annealed`: most of the Gaussians, as a share, that a round moves once the cap is reached:
     from where they show least to where frames are matched worst."""
     noise: float = 0.0

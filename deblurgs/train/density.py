@@ -26,6 +26,9 @@ STATISTICS = ("sum", "seen", "errors", "areas", "measured")
 """What `AnnealedDensity` gathers between two rounds, one number per Gaussian each."""
 MEASURE_EVERY = 3
 """Steps from one look at what the Gaussians show to the next; a look costs less than half a step."""
+SUPERFLUOUS = 0.2
+"""A Gaussian may be moved if the area that it fills in all photos is below this share of a typical one's. With a larger
+share a scene that is nearly right suffers from the moves."""
 FULL = 0.98
 """Share of the cap from which on there is no room to grow, and Gaussians are moved instead."""
 
@@ -201,7 +204,7 @@ class AnnealedDensity:
     the threshold starts high and the scene stays coarse until the poses settle. Where most gradients exceed it, growth
     per round and the cap take first those with the largest product of gradient and misfit: under a Gaussian that is
     too large for what it shows pulls in different directions cancel, while misfits add up. At the cap, each round makes
-    room by leaving out those that fill the least area of all photos.
+    room by leaving out those that fill next to no area of all photos.
     """
 
     needs_statistics = True
@@ -271,14 +274,16 @@ class AnnealedDensity:
         self.optimizer.replace_rows(keep.nonzero()[:, 0], rows, len(chosen))
 
     def _least_shown(self, keep: Tensor, most: int) -> Tensor:
-        """bool [N]: at most `most` of those in `keep` that fill the least area of all photos, if it is less than half
-        of a typical one's. One of which nothing is known stays."""
+        """bool [N]: at most `most` of those in `keep` that fill the least area of all photos, if it is little enough.
+
+        One of which nothing is known stays.
+        """
         areas = torch.where(keep & (self.measured > 0), self.areas, math.inf)
         typical = areas[areas < math.inf]
         least = torch.zeros_like(keep)
         if len(typical) > 0:
             order = areas.argsort()[:most]
-            least[order] = areas[order] < 0.5 * typical.median()
+            least[order] = areas[order] < SUPERFLUOUS * typical.median()
         return least
 
 

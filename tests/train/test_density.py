@@ -227,9 +227,8 @@ def test_at_the_cap_what_shows_least_makes_room_for_what_is_matched_worst() -> N
     config = DensityConfig(strategy="annealed", max_gaussians=40, every=3, growth=0.5, relocate=0.1)
     density = AnnealedDensity(config, gaussians, optimizer, 100, torch.Generator().manual_seed(0))
     errors, areas = torch.ones(40), torch.full((40,), 10.0)
-    areas[[3, 7, 20, 21, 30]] = torch.tensor(
-        [1.0, 2.0, 3.0, 0.0, 6.0]
-    )  # the fourth was not seen, the last is no small one
+    # The fourth was not seen, the last is not small enough.
+    areas[[3, 7, 20, 21, 30]] = torch.tensor([0.5, 1.0, 1.5, 0.0, 2.5])
     errors[[0, 1, 2]] = torch.tensor([9.0, 8.0, 7.0])
     before = gaussians.means.detach().clone()
     gradient = torch.full((40,), 1e-3)

@@ -1,6 +1,10 @@
 """What a run says: plain lines, JSON events, silence."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,9 +77,15 @@ def test_an_error_is_an_event_too(capsys: pytest.CaptureFixture[str], tmp_path) 
     assert last["event"] == "error" and last["exit_code"] == 3 and "nothing" in str(last["text"])
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (MemoryError, 5)])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (KeyboardInterrupt(), 130), (MemoryError(), 5), (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 5),
+        (RuntimeError("shapes do not match"), 1), (ZeroDivisionError(), 1),
+    ],
+)  # fmt: skip
 def test_every_end_of_a_failed_command_is_an_event(
-    error: type[BaseException], code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ended(self: Process) -> None:
         raise error
@@ -84,3 +94,24 @@ def test_every_end_of_a_failed_command_is_an_event(
     assert main(["process", "x", "--json"]) == code
     last = events(capsys.readouterr().out)[-1]
     assert (last["event"], last["exit_code"]) == ("error", code)
+
+
+def test_a_reader_that_goes_away_is_no_success(tmp_path: Path) -> None:
+    """`deblurgs run --json | head` ends the work; exit code 0 would claim that it was done."""
+    code = (
+        "import sys\n"
+        "from deblurgs.cli import main\n"
+        "from deblurgs.cli.run import Process\n"
+        "from deblurgs.log import Log\n"
+        "def work(self):\n"
+        "    for i in range(20000): Log(events=True).info('x' * 100)\n"
+        "Process.execute = work\n"
+        "sys.exit(main(['process', 'x', '--json']))\n"
+    )
+    (tmp_path / "program.py").write_text(code)
+    command = f"{sys.executable!r} program.py | head -n 1; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )  # fmt: skip
+    assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr

@@ -213,7 +213,7 @@ def write_tum(path: Path, frames: Sequence[FrameTrajectory], *, overwrite: bool 
 
 
 def read_tum(path: Path) -> tuple[Doubles, Doubles]:
-    """Times [F] and poses camera_from_world [F,4,4] of a TUM file. Raises CaptureError that names the file and the line."""
+    """Times [F] and poses camera_from_world [F,4,4] of a TUM file. Raises CaptureError that names file and line."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:

@@ -252,7 +252,7 @@ def _read_archive(data: bytes, folder: Path) -> None:
 
 
 def _spz_seeds(folder: Path) -> list[bytes]:
-    """Both versions that are written, as they lie on disk; of version 3 the damage mostly breaks the checksum of gzip."""
+    """Both versions, as they lie on disk. Of version 3 the damage mostly breaks the checksum of gzip."""
     from deblurgs.export.ply import read_ply
     from deblurgs.export.spz import write_spz
 

@@ -1,12 +1,16 @@
 """What a run says: plain lines, JSON events, silence."""
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from deblurgs.cli import main
 from deblurgs.cli.run import Process
@@ -59,6 +63,28 @@ def test_plain_lines_come_every_tenth_and_tell_what_is_left(
     assert 10 <= len(lines) <= 12
     assert lines[-1] == "train: 100/100"
     assert " left" in lines[1]
+
+
+def test_a_terminal_has_one_live_line_with_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    import deblurgs.log
+
+    monkeypatch.setenv("TERM", "xterm")
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    monkeypatch.setattr(deblurgs.log, "console", terminal)
+    with Log().progress("train", 40) as ticker:
+        for i in range(40):
+            time.sleep(0.01)
+            ticker.update(i + 1, f"loss {i}")
+    shown = screen.getvalue()
+    assert "\x1b[?25l" in shown and "\x1b[?25h" in shown, "the cursor is hidden and comes back"
+    line = re.sub(r"\x1b\[[\d?]*[a-zA-Z]", "", shown)
+    assert line.count("\n") == 1, "it is written over in place"
+    last = line.strip().rpartition("\r")[2]
+    assert "40/40" in last and re.search(r"\d:\d\d:\d\d", last) and "loss 39" in last
+    with Log(quiet=True).progress("train", 40) as ticker:
+        ticker.update(1)
+    assert screen.getvalue() == shown
 
 
 def test_work_of_unknown_length_is_counted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from view_page import Page, difference
+from browser_page import Page, difference
 from view_scene import content, splat_arrays
 
 from deblurgs.log import Log

@@ -1,5 +1,6 @@
 """What a run says: plain lines, JSON events, silence."""
 
+import importlib
 import io
 import json
 import os
@@ -120,6 +121,18 @@ def test_every_end_of_a_failed_command_is_an_event(
     assert main(["process", "x", "--json"]) == code
     last = events(capsys.readouterr().out)[-1]
     assert (last["event"], last["exit_code"]) == ("error", code)
+
+
+@pytest.mark.parametrize("command", ["train", "render"])
+def test_every_stage_ends_with_its_result(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stage = importlib.import_module(f"deblurgs.stages.{command}")
+    monkeypatch.setattr(stage, command, lambda *_, **__: None)
+    (tmp_path / "manifest.json").write_text('{"format": 1, "stages": {}, "command": [], "versions": {}}')
+    assert main([command, str(tmp_path), "--json"]) == 0
+    last = events(capsys.readouterr().out)[-1]
+    assert (last["event"], last["text"]) == ("result", str(tmp_path))
 
 
 def test_a_reader_that_goes_away_is_no_success(tmp_path: Path) -> None:

@@ -1,8 +1,17 @@
 """What a run says: plain lines, JSON events, silence."""
 
+import importlib
+import io
 import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from deblurgs.cli import main
 from deblurgs.cli.run import Process
@@ -57,6 +66,28 @@ def test_plain_lines_come_every_tenth_and_tell_what_is_left(
     assert " left" in lines[1]
 
 
+def test_a_terminal_has_one_live_line_with_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    import deblurgs.log
+
+    monkeypatch.setenv("TERM", "xterm")
+    screen = io.StringIO()
+    terminal = Console(file=screen, force_terminal=True, width=100, color_system=None)
+    monkeypatch.setattr(deblurgs.log, "console", terminal)
+    with Log().progress("train", 40) as ticker:
+        for i in range(40):
+            time.sleep(0.01)
+            ticker.update(i + 1, f"loss {i}")
+    shown = screen.getvalue()
+    assert "\x1b[?25l" in shown and "\x1b[?25h" in shown, "the cursor is hidden and comes back"
+    line = re.sub(r"\x1b\[[\d?]*[a-zA-Z]", "", shown)
+    assert line.count("\n") == 1, "it is written over in place"
+    last = line.strip().rpartition("\r")[2]
+    assert "40/40" in last and re.search(r"\d:\d\d:\d\d", last) and "loss 39" in last
+    with Log(quiet=True).progress("train", 40) as ticker:
+        ticker.update(1)
+    assert screen.getvalue() == shown
+
+
 def test_work_of_unknown_length_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
     for log in (Log(), Log(events=True)):
         with log.progress("judging blur", 0) as ticker:
@@ -73,9 +104,15 @@ def test_an_error_is_an_event_too(capsys: pytest.CaptureFixture[str], tmp_path) 
     assert last["event"] == "error" and last["exit_code"] == 3 and "nothing" in str(last["text"])
 
 
-@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt, 130), (MemoryError, 5)])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (KeyboardInterrupt(), 130), (MemoryError(), 5), (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 5),
+        (RuntimeError("shapes do not match"), 1), (ZeroDivisionError(), 1),
+    ],
+)  # fmt: skip
 def test_every_end_of_a_failed_command_is_an_event(
-    error: type[BaseException], code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def ended(self: Process) -> None:
         raise error
@@ -84,3 +121,36 @@ def test_every_end_of_a_failed_command_is_an_event(
     assert main(["process", "x", "--json"]) == code
     last = events(capsys.readouterr().out)[-1]
     assert (last["event"], last["exit_code"]) == ("error", code)
+
+
+@pytest.mark.parametrize("command", ["train", "render"])
+def test_every_stage_ends_with_its_result(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stage = importlib.import_module(f"deblurgs.stages.{command}")
+    monkeypatch.setattr(stage, command, lambda *_, **__: None)
+    (tmp_path / "manifest.json").write_text('{"format": 1, "stages": {}, "command": [], "versions": {}}')
+    assert main([command, str(tmp_path), "--json"]) == 0
+    last = events(capsys.readouterr().out)[-1]
+    assert (last["event"], last["text"]) == ("result", str(tmp_path))
+
+
+def test_a_reader_that_goes_away_is_no_success(tmp_path: Path) -> None:
+    """`deblurgs run --json | head` ends the work; exit code 0 would claim that it was done."""
+    code = (
+        "import sys\n"
+        "from deblurgs.cli import main\n"
+        "from deblurgs.cli.run import Process\n"
+        "from deblurgs.log import Log\n"
+        "def work(self):\n"
+        "    for i in range(20000): Log(events=True).info('x' * 100)\n"
+        "Process.execute = work\n"
+        "sys.exit(main(['process', 'x', '--json']))\n"
+    )
+    (tmp_path / "program.py").write_text(code)
+    command = f"{sys.executable!r} program.py | head -n 1; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )  # fmt: skip
+    assert done.returncode == 130 and "Traceback" not in done.stderr, done.stderr

@@ -20,7 +20,7 @@ from deblurgs.cli import manual
 from deblurgs.cli.commands import COMMANDS, Command
 from deblurgs.cli.doctor import Doctor
 from deblurgs.config import PresetName, preset
-from deblurgs.errors import EXIT_INTERRUPTED, DeblurgsError, UsageError
+from deblurgs.errors import EXIT_INTERRUPTED, DeblurgsError, ResourceError, UsageError
 from deblurgs.log import console, write_event
 
 
@@ -93,41 +93,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.execute()
         return 0
     except DeblurgsError as error:
-        if events:
-            write_event("error", text=str(error), exit_code=error.exit_code)
+        _event(events, str(error), error.exit_code)
         console.print(f"error: {error}", style="red", markup=False)
         return error.exit_code
     except KeyboardInterrupt:
-        if events:
-            write_event("error", text="interrupted", exit_code=EXIT_INTERRUPTED)
+        _event(events, "interrupted", EXIT_INTERRUPTED)
         console.print(
             "interrupted. What is finished is kept;  deblurgs resume RUN  or the same command goes on from there.",
             markup=False,
         )
         return EXIT_INTERRUPTED
     except MemoryError:
-        if events:
-            write_event("error", text="out of memory", exit_code=5)
+        _event(events, "out of memory", ResourceError.exit_code)
         console.print(
             "error: out of memory. Use --train.max-side or --train.density.max-gaussians.", style="red"
         )
-        return 5
+        return ResourceError.exit_code
     except RuntimeError as error:
         # torch reports a failed allocation this way.
         if "can't allocate memory" not in str(error) and "CUDA out of memory" not in str(error):
-            return _bug()
+            return _bug(error, events)
+        _event(events, f"out of memory ({error})", ResourceError.exit_code)
         console.print(f"error: out of memory ({error}). Use --train.max-side.", style="red", markup=False)
-        return 5
+        return ResourceError.exit_code
     except BrokenPipeError:
         # The reader of our output went away (a pipe to head); the rest has no one to be printed to.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception:
-        return _bug()
+        # Events come while the work goes on, and the work ended with them.
+        return EXIT_INTERRUPTED if events else 0
+    except Exception as error:
+        return _bug(error, events)
 
 
-def _bug() -> int:
+def _event(wanted: bool, text: str, exit_code: int) -> None:
+    """The last line of a command that failed. Its reader may be gone."""
+    if wanted:
+        with contextlib.suppress(OSError):
+            write_event("error", text=text, exit_code=exit_code)
+
+
+def _bug(error: Exception, events: bool) -> int:
+    _event(events, f"{type(error).__name__}: {error}", 1)
     console.print_exception()
     console.print(
         "This is a bug in deblurgs: please report it with the text above.", style="red", markup=False

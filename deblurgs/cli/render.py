@@ -64,14 +64,12 @@ class Render:
             if self.path == "frames":
                 fallback = asked_fallback(run) == "single"
                 render(run, log, overwrite=self.overwrite, device=self.device, fallback=fallback)
+                made = self.run
                 if self.scale > 1:
                     from deblurgs.stages.enlarge import enlarge_frames
 
-                    log.result(
-                        str(
-                            enlarge_frames(run, self.scale, log, overwrite=self.overwrite, device=self.device)
-                        )
-                    )
+                    made = enlarge_frames(run, self.scale, log, overwrite=self.overwrite, device=self.device)
+                log.result(str(made))
                 return
             if self.scale > 1:
                 raise UsageError(f"--scale enlarges the frames; it cannot be used with --path {self.path}")

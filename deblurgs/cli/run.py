@@ -229,3 +229,4 @@ class Train:
                     run, self.train, log, overwrite=self.overwrite, checkpoint_every=self.checkpoint_every,
                     device=self.device, observers=observers,
                 )  # fmt: skip
+            log.result(str(self.run))

@@ -212,6 +212,41 @@ def write_tum(path: Path, frames: Sequence[FrameTrajectory], *, overwrite: bool 
     write_bytes_atomic(path, text.encode(), overwrite=overwrite)
 
 
+def read_tum(path: Path) -> tuple[Doubles, Doubles]:
+    """Times [F] and poses camera_from_world [F,4,4] of a TUM file. Raises CaptureError that names file and line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise CaptureError(f"cannot read the poses {path}: {error}") from error
+    times, poses = [], []
+    for number, line in enumerate(lines, 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        try:
+            numbers = np.array(words, np.float64)
+            if len(numbers) != 8 or not np.isfinite(numbers).all():
+                raise ValueError("it takes eight finite numbers: t tx ty tz qx qy qz qw")
+            times.append(numbers[0])
+            poses.append(_camera_from_tum(numbers[1:4], numbers[4:]))
+        except ValueError as error:
+            raise CaptureError(f"{path}, line {number} is no pose: {error}") from error
+    return np.array(times), np.array(poses).reshape(-1, 4, 4)
+
+
+def _camera_from_tum(place: Doubles, xyzw: Doubles) -> Doubles:
+    length = float(np.linalg.norm(xyzw))
+    if abs(length - 1.0) > 1e-2:
+        raise ValueError("the quaternion does not have length 1")
+    x, y, z, w = xyzw / length
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    world_from_camera = np.eye(3) + 2.0 * (w * cross + cross @ cross)
+    pose = np.eye(4)
+    pose[:3, :3] = world_from_camera.T
+    pose[:3, 3] = -world_from_camera.T @ place
+    return pose
+
+
 def quat_xyzw_from_rotation(rotation: Doubles) -> Doubles:
     """The unit quaternion [4], xyzw with w >= 0, that is nearest to a rotation matrix [3,3].
 

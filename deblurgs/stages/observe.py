@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, Protocol
+from itertools import count
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
@@ -52,29 +53,36 @@ class Observers:
 
 
 class TensorBoardLog:
-    """Scalars of metrics.jsonl in RUN/tensorboard; `tensorboard --logdir RUN` shows them."""
+    """Scalars of metrics.jsonl in RUN/tensorboard; `tensorboard --logdir RUN` shows them. Steps that are made again
+    take the place of those before."""
 
     def __init__(self, run: RunFolder) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise UsageError(_missing("tensorboard", error)) from error
-        self.writer = SummaryWriter(str(run.path / "tensorboard"))
+        self._open = lambda step: SummaryWriter(str(run.path / "tensorboard"), purge_step=step)
+        self.writer: SummaryWriter | None = None
 
     def after_step(self, trainer: "Trainer") -> None:
         pass
 
     def report(self, line: Mapping[str, float]) -> None:
+        step = int(line["step"])
+        if self.writer is None:
+            self.writer = self._open(step)
         for name, value in line.items():
             if name != "step":
-                self.writer.add_scalar(f"train/{name}", value, int(line["step"]))
+                self.writer.add_scalar(f"train/{name}", value, step)
 
     def finished(self) -> None:
-        self.writer.close()
+        if self.writer is not None:
+            self.writer.close()
 
 
 class RerunLog:
-    """Scalars, Gaussian centres and camera paths in RUN/training.rrd; `rerun RUN/training.rrd` shows them."""
+    """Scalars, Gaussian centres and camera paths in RUN/training.rrd; `rerun RUN/training*.rrd` shows them. A training
+    that goes on has another file, training-2.rrd and so forth, and is the same recording."""
 
     EVERY = 200
 
@@ -83,11 +91,11 @@ class RerunLog:
             import rerun  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise UsageError(_missing("rerun", error)) from error
-        self.rr = rerun
-        self.recording = rerun.RecordingStream("deblurgs")
-        self.recording.save(str(run.path / "training.rrd"))
+        self.rr, self.run = rerun, run
+        self.recording: Any = None
 
     def after_step(self, trainer: "Trainer") -> None:
+        recording = self._opened(trainer.step)
         if trainer.step % self.EVERY:
             return
         import numpy as np
@@ -100,20 +108,37 @@ class RerunLog:
             poses = trainer.trajectory(trainer.trajectory.frame_numbers, u).cpu()
         centres = -np.einsum("fuji,fuj->fui", poses[..., :3, :3].numpy(), poses[..., :3, 3].numpy())
         rgb = (0.5 + 0.28209479177387814 * t["sh0"][:, 0]).clamp(0.0, 1.0)
-        self.recording.set_time("step", sequence=trainer.step)
-        self.recording.log(
+        recording.set_time("step", sequence=trainer.step)
+        recording.log(
             "scene/gaussians", self.rr.Points3D(t["means"].numpy(), colors=(rgb * 255).byte().numpy())
         )
-        self.recording.log("scene/exposures", self.rr.LineStrips3D(list(centres)))
+        recording.log("scene/exposures", self.rr.LineStrips3D(list(centres)))
 
     def report(self, line: Mapping[str, float]) -> None:
-        self.recording.set_time("step", sequence=int(line["step"]))
+        recording = self._opened(int(line["step"]))
+        recording.set_time("step", sequence=int(line["step"]))
         for name, value in line.items():
             if name != "step":
-                self.recording.log(f"train/{name}", self.rr.Scalars(float(value)))
+                recording.log(f"train/{name}", self.rr.Scalars(float(value)))
 
     def finished(self) -> None:
-        self.recording.flush()
+        if self.recording is not None:
+            self.recording.flush()
+
+    def _opened(self, step: int) -> Any:
+        """The recording, begun with the first step that is seen: what is there stays while nothing is trained."""
+        if self.recording is None:
+            target, others = self.run.path / "training.rrd", sorted(self.run.path.glob("training-*.rrd"))
+            if step <= 1:
+                for path in others:
+                    path.unlink()
+            elif target.exists():
+                number = next(n for n in count(2) if not (self.run.path / f"training-{n}.rrd").exists())
+                target = self.run.path / f"training-{number}.rrd"
+            name = f"{self.run.path.resolve().name} {self.run.manifest.get('created_utc', '')}"
+            self.recording = self.rr.RecordingStream("deblurgs", recording_id=name)
+            self.recording.save(str(target))
+        return self.recording
 
 
 @contextmanager

@@ -48,6 +48,7 @@ class Canvas:
         self._shown: object = None
         self._target: View | None = None
         self._flight_ends = 0.0
+        self._show_nothing()
 
     def set_splats(self, splats: BrowserSplats) -> None:
         """Replace what this browser draws by itself."""
@@ -160,8 +161,12 @@ class Canvas:
         with self.client.atomic():
             if self._splats is not None:
                 self._splats.visible = True
-            self.client.scene.set_background_image(None)
+            self._show_nothing()
         self.client.flush()
+
+    def _show_nothing(self) -> None:
+        """Black behind the splats, as in every render: where there is no scene, a rest must not change the picture."""
+        self.client.scene.set_background_image(np.zeros((2, 2, 3), np.uint8))
 
     def _show_background(self, image: np.ndarray, depth: np.ndarray | None) -> None:
         """depth None: nothing of the scene is drawn before the picture."""

@@ -308,6 +308,23 @@ def test_exposure_and_camera_are_read_from_exif(tmp_path: Path, log: Log) -> Non
     assert [f.camera for f in frames] == ["Maker One 4.2 mm"] * 2 + ["Maker Two 4.2 mm", None]
 
 
+def test_a_focal_length_in_exif_does_not_reach_camera_estimation(tmp_path: Path, log: Log) -> None:
+    """COLMAP would believe a wrong one; here it makes another camera at most."""
+    import zlib  # noqa: F401  (pycolmap damages the heap unless zlib is loaded before it)
+
+    import pycolmap
+
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 300  # FocalLengthIn35mmFilm
+    (tmp_path / "in").mkdir()
+    for i, picture in enumerate(moving(4)):
+        Image.fromarray(picture).save(tmp_path / "in" / f"{i}.jpg", exif=exif)
+    assert pycolmap.infer_camera_from_image(str(tmp_path / "in" / "0.jpg")).has_prior_focal_length
+    for frame in ingest(tmp_path / "in", tmp_path / "out", log=log).frames:
+        assert not Image.open(frame.path).getexif()
+        assert not pycolmap.infer_camera_from_image(str(frame.path)).has_prior_focal_length
+
+
 def test_avif_is_read(tmp_path: Path, log: Log) -> None:
     from PIL import features
 

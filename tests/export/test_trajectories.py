@@ -18,6 +18,7 @@ from deblurgs.export.trajectories import (
     quat_xyzw_from_rotation,
     read_shutter,
     read_trajectories,
+    read_tum,
     write_trajectories,
     write_tum,
 )
@@ -129,6 +130,25 @@ def test_tum_lines_are_the_camera_in_the_world(tmp_path: Path) -> None:
         np.testing.assert_allclose(row[1:4], world_from_camera[:3, 3], atol=1e-8)
         rotation = roma.unitquat_to_rotmat(torch.from_numpy(row[4:8].copy())).numpy()
         np.testing.assert_allclose(rotation, world_from_camera[:3, :3], atol=1e-7)
+
+
+def test_tum_comes_back(tmp_path: Path) -> None:
+    frames = [frame(i, time_s=0.5 * i) for i in range(4)]
+    write_tum(tmp_path / "t.tum", frames)
+    times, poses = read_tum(tmp_path / "t.tum")
+    np.testing.assert_allclose(times, [0, 0.5, 1, 1.5])
+    np.testing.assert_allclose(poses, [f.mid_camera_from_world for f in frames], atol=1e-7)
+    write_tum(tmp_path / "none.tum", [])
+    assert read_tum(tmp_path / "none.tum")[1].shape == (0, 4, 4)
+
+
+@pytest.mark.parametrize("line", ["1 2 3", "0 0 0 0 0 0 0 x", "0 0 0 0 0 0 0 2", "nan 0 0 0 0 0 0 1", "\0"])
+def test_a_damaged_tum_line_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / "t.tum").write_text(f"# poses\n0 0 0 0 0 0 0 1\n{line}\n")
+    with pytest.raises(CaptureError, match=r"t\.tum, line 3"):
+        read_tum(tmp_path / "t.tum")
+    with pytest.raises(CaptureError, match=r"gone\.tum"):
+        read_tum(tmp_path / "gone.tum")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ was refused in words); everything else is a fault. Used by tests/fuzz/test_fuzz.
 long as one likes.
 """
 
-import importlib.util
+import gzip
 import json
 import random
 import struct
@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
@@ -250,6 +251,35 @@ def _read_archive(data: bytes, folder: Path) -> None:
     unpack(folder / "a.zip", folder / "unpacked")
 
 
+def _spz_seeds(folder: Path) -> list[bytes]:
+    """Both versions, as they lie on disk. Of version 3 the damage mostly breaks the checksum of gzip."""
+    from deblurgs.export.ply import read_ply
+    from deblurgs.export.spz import write_spz
+
+    (folder / "good.ply").write_bytes(_ply_seeds(folder)[0])
+    seeds = []
+    for version in (3, 4) if find_spec("zstandard") else (3,):
+        write_spz(folder / f"{version}.spz", read_ply(folder / "good.ply"), version=version)
+        seeds.append((folder / f"{version}.spz").read_bytes())
+    return seeds
+
+
+def _read_spz(data: bytes, folder: Path) -> None:
+    from deblurgs.export.spz import read_spz
+
+    (folder / "a.spz").write_bytes(data)
+    read_spz(folder / "a.spz")
+
+
+def _spz_inside_seeds(folder: Path) -> list[bytes]:
+    return [gzip.decompress(_spz_seeds(folder)[0])]
+
+
+def _read_spz_inside(data: bytes, folder: Path) -> None:
+    """Packed after the damage, so that it reaches what lies behind gzip."""
+    _read_spz(gzip.compress(data, 1), folder)
+
+
 def _photo_refusals() -> tuple[type[BaseException], ...]:
     from deblurgs.capture.photo import UnusablePhoto
 
@@ -264,32 +294,21 @@ TARGETS: dict[str, Target] = {
     "image": Target(_image_seeds, _read_image, _photo_refusals(), examples=120),
     "video": Target(_video_seeds, _read_video, examples=12),
     "archive": Target(_archive_seeds, _read_archive, examples=120),
+    "spz": Target(_spz_seeds, _read_spz, examples=120),
+    "spz inside": Target(_spz_inside_seeds, _read_spz_inside, examples=120),
 }
-
-if importlib.util.find_spec("deblurgs.export.spz") is not None:
-
-    def _spz_seeds(folder: Path) -> list[bytes]:
-        from deblurgs.export.ply import read_ply
-
-        spz = importlib.import_module("deblurgs.export.spz")
-        (folder / "good.ply").write_bytes(_ply_seeds(folder)[0])
-        spz.write_spz(folder / "good.spz", read_ply(folder / "good.ply"))
-        return [(folder / "good.spz").read_bytes()]
-
-    def _read_spz(data: bytes, folder: Path) -> None:
-        spz = importlib.import_module("deblurgs.export.spz")
-        (folder / "a.spz").write_bytes(data)
-        spz.read_spz(folder / "a.spz")
-
-    TARGETS["spz"] = Target(_spz_seeds, _read_spz)
 
 
 def one_input(target: Target, seeds: list[bytes], number: int, folder: Path) -> bool:
-    """Damage a good file in the way that `number` says and read it. Returns whether it was read; raises for a fault."""
+    """Damage a good file in the way that `number` says and read it in `folder`. Returns whether it was read; raises for
+    a fault, which a file beside the folder is too."""
     draw = random.Random(number)
     data = damaged(draw.choice(seeds), draw)
+    beside = sorted(folder.parent.iterdir())
     try:
         target.read(data, folder)
     except target.refusals:
         return False
+    finally:
+        assert sorted(folder.parent.iterdir()) == beside, f"input {number} wrote outside of its folder"
     return True

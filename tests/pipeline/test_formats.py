@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from small_run import CAMERA, make_run, open_run
 
+from deblurgs.capture.image import write_png
 from deblurgs.cli import main
 from deblurgs.errors import UsageError
 from deblurgs.export.camera_path import read_camera_path
@@ -71,12 +72,25 @@ def test_all_formats_describe_the_world_of_sfm(folder: Path) -> None:
 def test_every_video_is_readable(folder: Path, tmp_path: Path, video: Video) -> None:
     import av
 
-    with open_run(folder) as run:
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    for where, grey in (("frames", 0.2), ("renders/sharp", 0.8)):
+        for path in (copy / where).glob("*.png"):
+            write_png(path, np.full((CAMERA.height, CAMERA.width, 3), grey, np.float32))
+    with open_run(copy) as run:
         target = export(run, "mp4", LOG, tmp_path / "a.mp4", video=video, slowdown=2, fps=10)
     with av.open(str(target)) as container:
-        frames = list(container.decode(video=0))
+        frames = [frame.to_ndarray(format="gray").astype(float) for frame in container.decode(video=0)]
     assert len(frames) == {"slow-motion": 6, "stabilised": 12}.get(video, 3)
-    assert frames[0].width == (126 if video == "side-by-side" else 62)
+    assert frames[0].shape == (42, 126 if video == "side-by-side" else 62)
+    # Halves of the first and of the middle picture: the photo is dark, the sharp frame light.
+    light = [bool(half.mean() > 110) for frame in frames[:2] for half in np.array_split(frame, 2, axis=1)]
+    if video in ("slow-motion", "stabilised"):
+        assert np.abs(frames[0] - frames[1]).mean() > 0.5, "the camera moves"
+    else:
+        assert light == {
+            "sharp": [True] * 4, "side-by-side": [False, True] * 2, "wipe": [False, False, True, True],
+        }[video]  # fmt: skip
 
 
 def test_a_camera_path_is_rendered(folder: Path) -> None:

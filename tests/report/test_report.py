@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import screenshot
+from browser_page import Page
 from PIL import Image
 
 from deblurgs.export.html import View
@@ -19,6 +20,7 @@ from deblurgs.report.markup import name, text
 from deblurgs.report.page import report_page
 from deblurgs.scene.camera import Camera
 
+ROOT = Path(__file__).resolve().parents[2]
 EVIL = "<script>alert(1)</script>\u202egpj.&\"'"
 
 
@@ -160,6 +162,57 @@ def test_a_chart_has_round_levels_that_fit() -> None:
     assert axis(loss)[:-1] == ["0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5"]
     flat = line_chart([(1, 2.0), (2, 2.0)], title="a", unit="")
     assert all(len(level) <= 6 for chart in (count, psnr, loss, flat) for level in axis(chart)[:-1])
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of #rrggbb, as WCAG 2 defines it."""
+    values = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_text_stands_out_from_what_is_behind_it(theme: int) -> None:
+    css = (ROOT / "deblurgs" / "report" / "report.css").read_text(encoding="utf-8")
+    blocks = [
+        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", b)) for b in re.findall(r":root \{([^}]*)\}", css)
+    ]
+    assert len(blocks) == 2
+    colour = blocks[0] | blocks[theme]
+    pairs = [("good", "good-soft"), ("bad", "bad-soft"), ("ink", "accent-soft")]
+    pairs += [(text, behind) for text in ("ink", "quiet", "accent") for behind in ("paper", "card")]
+    for front, behind in pairs:
+        a, b = sorted((luminance(colour[front]), luminance(colour[behind])))
+        assert (b + 0.05) / (a + 0.05) >= 4.5, f"{front} on {behind}"
+
+
+def test_the_keyboard_moves_the_bar(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text(report_page(data(tmp_path)), encoding="utf-8")
+    page = Page((tmp_path / "report.html").as_uri())
+    try:
+        slider = page.elements(".stage input")[0]
+
+        def bar() -> str:
+            return page.driver.execute_script(
+                "return getComputedStyle(arguments[0].parentNode).getPropertyValue('--at')", slider
+            )
+
+        page.driver.execute_script("arguments[0].focus()", slider)
+        assert bar() == "50%"
+        slider.send_keys("\ue012" * 5)  # to the left
+        assert bar() == "45%" and slider.get_attribute("aria-valuetext") == "55 percent sharp"
+        slider.send_keys("\ue010")  # End
+        assert bar() == "100%"
+        # Tab leads from one slider to the next, and the one that has the keyboard is marked.
+        slider.send_keys("\ue004")
+        second = page.elements(".stage input")[1]
+        assert page.driver.execute_script("return document.activeElement") == second
+        outline = page.driver.execute_script(
+            "return getComputedStyle(arguments[0].parentNode).outlineStyle", second
+        )
+        assert outline == "solid"
+    finally:
+        page.close()
 
 
 @pytest.mark.parametrize("width", [1200, 500])

@@ -209,15 +209,22 @@ def test_a_damaged_checkpoint_is_named(blurred: TrainingSet, tmp_path, damage: s
         load_scene(path)
 
 
-def test_the_scene_frame_has_median_depth_one() -> None:
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_the_scene_frame_has_median_depth_one_in_any_unit(unit: float) -> None:
     g = torch.Generator().manual_seed(0)
     points = (
         torch.randn(200, 3, generator=g).double() * 0.2 + torch.tensor([0.0, 0.0, 7.0]).double()
-    ).numpy()
+    ).numpy() * unit
     poses = torch.eye(4).repeat(3, 1, 1).double().numpy()
+    poses[1, :3, 3] = 0.5 * unit
     similarity, depths = normalised(poses, points, [torch.arange(200).numpy()] * 3)
     assert sorted(depths)[1] == pytest.approx(1.0)
     assert abs(similarity.apply_points(points)).max() < 1.0
+    back = similarity.inverse()
+    assert back.apply_points(similarity.apply_points(points)) == pytest.approx(points, rel=1e-9)
+    there = similarity.apply_camera_from_world(poses)
+    assert abs(there[:, :3, 3]).max() < 2.0
+    assert back.apply_camera_from_world(there) == pytest.approx(poses, rel=1e-9, abs=1e-9 * unit)
 
 
 def test_odd_sizes_train_at_the_size_the_camera_says() -> None:

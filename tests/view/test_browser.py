@@ -1,14 +1,17 @@
 """The viewer in a real browser. Skipped with a reason where there is none."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-from view_page import Page, difference
+from browser_page import Page, difference
 from view_scene import content, splat_arrays
 
 from deblurgs.log import Log
 from deblurgs.view.frames import exposure_pose
+from deblurgs.view.live import LiveView
 from deblurgs.view.pose import View, client_view, view_of
 from deblurgs.view.viewer import Viewer
 
@@ -32,13 +35,16 @@ def page(viewer: Viewer) -> Iterator[Page]:
     opened.close()
 
 
+def coloured(page: Page) -> float:
+    """Share of saturated pixels: colours like those of the scene, not only a grid of lines or a notice."""
+    picture = page.picture()
+    return float((picture.max(axis=2).astype(int) - picture.min(axis=2) > 40).mean())
+
+
 def test_page_loads_and_the_splats_are_drawn(viewer: Viewer, page: Page) -> None:
     page.until(lambda: bool(page.elements("canvas")), "a canvas")
     page.until(lambda: len(viewer.server.get_clients()) == 1, "a connection")
-    page.until(lambda: page.picture().std() > 10.0, "a picture that is not blank")
-    splats = page.picture()
-    # Colours like those of the scene, not only a grid of lines: many shades, most of them saturated.
-    assert (splats.max(axis=2).astype(int) - splats.min(axis=2) > 40).mean() > 0.1
+    page.until(lambda: coloured(page) > 0.1, "a picture that is not blank")
 
 
 @pytest.mark.parametrize("frame", [1, 2])
@@ -74,14 +80,16 @@ def test_a_click_on_a_frustum_flies_to_its_frame(frame: int) -> None:
 
 def test_sliders_move_the_picture_and_the_true_render_matches_the_splats(viewer: Viewer, page: Page) -> None:
     page.until(lambda: len(viewer.server.get_clients()) == 1, "a connection")
-    before = page.picture()
+    page.until(lambda: coloured(page) > 0.1, "the splats")
+    before = page.settled()
     viewer.set_content(content())
     page.until(lambda: bool(page.driver.find_elements("xpath", "//*[text()='Exposure u']")), "the controls")
     canvas = next(iter(viewer._canvases.values()))
-    page.until(lambda: canvas._shown is not None, "a true render at rest")
-    # The browser's splats and ours are the same scene: covariances survived 16 bits, axes agree.
     canvas.wanted.frustums = False
-    page.until(lambda: difference(page.picture(), before) < 25.0, "a true render like the splats")
+    page.until(lambda: canvas._shown is not None, "a true render at rest")
+    # The browser's splats and ours are the same scene: covariances survived 16 bits, axes and background agree.
+    rested = page.settled()
+    assert 0.0 < difference(rested, before) < 10.0
 
     def set_u(value: str) -> None:
         box = page.number_input("Exposure u")
@@ -92,7 +100,7 @@ def test_sliders_move_the_picture_and_the_true_render_matches_the_splats(viewer:
     set_u("0")
     page.until(lambda: canvas.wanted.u == 0.0, "the slider's value at the server")
     page.until(lambda: canvas._shown is not None, "a render")
-    opening = page.picture()
+    opening = page.settled()
     set_u("1")
     page.until(lambda: canvas.wanted.u == 1.0, "the slider's value at the server")
     page.until(lambda: difference(page.picture(), opening) > 5.0, "another picture for another instant")
@@ -100,6 +108,36 @@ def test_sliders_move_the_picture_and_the_true_render_matches_the_splats(viewer:
     page.until(
         lambda: abs(2 * np.arcsin(pose.wxyz[2])) == pytest.approx(0.1, abs=0.01), "the camera at u = 1"
     )
+
+
+def test_a_training_is_seen_and_paused_in_the_browser() -> None:
+    shown = Viewer(port=0, log=Log(quiet=True))
+    live = LiveView(shown, Log(quiet=True), refresh_s=0.5)
+    page = Page(shown.url)
+    try:
+        page.until(lambda: len(shown.server.get_clients()) == 1, "a connection")
+        frames = content().frames
+        assert frames is not None
+        s = frames.scene
+        trainer: Any = SimpleNamespace(
+            step=50, gaussians=s.gaussians, trajectory=s.trajectory, config=s.config,
+            training_cameras=s.training_cameras,
+        )  # fmt: skip
+        live.after_step(trainer)
+        page.until(lambda: coloured(page) > 0.1, "the scene")
+        assert "step 150, loss" not in page.driver.page_source
+        for step in (50, 100, 150):
+            live.report({"step": step, "loss": 5.0 / step, "num_gaussians": 300})
+        page.until(lambda: "step 150, loss 0.0333" in page.driver.page_source, "the figures")
+        curve = page.elements(".uplot canvas")[0]
+        assert len(curve.screenshot_as_png) > 1000 and curve.size["width"] > 50
+        button = page.driver.find_element("xpath", "//button[.//*[text()='Pause'] or text()='Pause']")
+        page.driver.execute_script("arguments[0].click()", button)
+        page.until(lambda: live.paused, "the pause")
+        page.until(lambda: "Resume" in page.driver.page_source, "the way on")
+    finally:
+        page.close()
+        shown.close()
 
 
 def test_a_broken_callback_is_told_and_ends_nothing(viewer: Viewer, page: Page) -> None:

@@ -25,6 +25,7 @@ def canvas() -> Canvas:
     )  # fmt: skip
     made = Canvas(client)
     made.painter = Painter(content())
+    client.reset_mock()
     return made
 
 

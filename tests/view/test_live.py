@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -120,6 +121,57 @@ def test_monitors_write_files_that_others_read(tmp_path) -> None:
     found.Reload()
     assert [(e.step, e.value) for e in found.Scalars("train/loss")] == [(200, 0.25)]
     assert (tmp_path / "training.rrd").stat().st_size > 1000
+
+
+def watch(folder: Path, name: observe.MonitorName, steps: list[int]) -> None:
+    """What a command that trains these steps tells a monitor."""
+    from deblurgs.run import RunFolder
+
+    log = Log(quiet=True)
+    observers = observe.Observers(log, observe.make_monitors((name,), RunFolder(folder)))
+    trainer = fake_trainer()
+    for trainer.step in steps:
+        observers.after_step(trainer)  # pyright: ignore[reportArgumentType]
+        if trainer.step % 100 == 0:
+            observers.report({"step": trainer.step, "loss": 1.0 / trainer.step})
+    observers.finished()
+    assert log.warnings == []
+
+
+def test_rerun_keeps_what_was_recorded_before_an_interruption(tmp_path: Path) -> None:
+    pytest.importorskip("rerun", reason="extra `log` is not installed")
+
+    def recordings() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in tmp_path.glob("*.rrd")}
+
+    watch(tmp_path, "rerun", [1, 100, 200])
+    first = recordings()
+    assert list(first) == ["training.rrd"]
+    watch(tmp_path, "rerun", [])  # a finished training is not repeated
+    assert recordings() == first
+    watch(tmp_path, "rerun", [151, 200, 300])
+    assert recordings().keys() == {"training.rrd", "training-2.rrd"}
+    assert recordings()["training.rrd"] == first["training.rrd"]
+    watch(tmp_path, "rerun", [1, 100])  # from the start
+    assert recordings().keys() == {"training.rrd"} and recordings() != first
+
+
+def test_tensorboard_shows_one_curve_of_an_interrupted_training(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="extra `log` is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    def curve() -> list[int]:
+        found = EventAccumulator(str(tmp_path / "tensorboard"))
+        found.Reload()
+        return [event.step for event in found.Scalars("train/loss")]
+
+    watch(tmp_path, "tensorboard", [1, 100, 200, 300])
+    time.sleep(1.1)  # files are read in the order of the seconds in their names
+    watch(tmp_path, "tensorboard", [151, 200, 300, 400])
+    assert curve() == [100, 200, 300, 400]
+    time.sleep(1.1)
+    watch(tmp_path, "tensorboard", [1, 100, 200])
+    assert curve() == [100, 200]
 
 
 def test_rerun_asks_for_the_paths_where_the_training_happens(tmp_path) -> None:

@@ -62,6 +62,17 @@ class Page:
         image = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
         return image[:, : image.shape[1] // 2]
 
+    def settled(self) -> NDArray[np.uint8]:
+        """The picture once it no longer changes."""
+        end, before = time.monotonic() + PATIENCE_S, self.picture()
+        while time.monotonic() < end:
+            time.sleep(2.0)
+            now = self.picture()
+            if np.array_equal(now, before):
+                return now
+            before = now
+        pytest.fail(f"the picture still changes after {PATIENCE_S:.0f} s")
+
     def click(self, x: int, y: int) -> None:
         """With the mouse, as a person does: point, wait for the highlight, press. Pixels of the window."""
         from selenium.webdriver.common.actions.action_builder import ActionBuilder

@@ -189,6 +189,9 @@ def _unpacked_4(data: bytes) -> tuple[_Streams, int]:
         if plain != size or at + packed > len(data):
             raise ValueError(f"stream {i} does not have the size it should have")
         try:
+            # Memory for what the frame claims is taken before anything is unpacked.
+            if zstd.frame_content_size(data[at : at + packed]) not in (-1, size):
+                raise ValueError(f"stream {i} claims another size than it should have")
             part = zstd.ZstdDecompressor().decompress(data[at : at + packed], max_output_size=size)
         except zstd.ZstdError as error:
             raise ValueError(f"stream {i} is damaged: {error}") from error

@@ -120,6 +120,18 @@ def test_damaged_spz_is_a_named_error(tmp_path: Path, data: bytes, words: str) -
     assert "a.spz" in str(caught.value)
 
 
+def test_a_stream_that_claims_a_huge_size_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    pytest.importorskip("zstandard")
+    write_spz(tmp_path / "a.spz", splats(degree=0), version=4)
+    data = bytearray((tmp_path / "a.spz").read_bytes())
+    at = data.index(b"\x28\xb5\x2f\xfd")
+    # A frame header with a content size of eight bytes (RFC 8878, section 3.1.1.1): 2^50 bytes.
+    data[at + 4 : at + 13] = b"\xe0" + (2**50).to_bytes(8, "little")
+    (tmp_path / "a.spz").write_bytes(data)
+    with pytest.raises(CaptureError, match="stream 0"):
+        read_spz(tmp_path / "a.spz")
+
+
 def test_splat_comes_back_most_important_first(tmp_path: Path) -> None:
     written = splats(degree=0)
     write_splat(tmp_path / "a.splat", written)

@@ -1,9 +1,9 @@
 """Which Gaussians show a photo, and on which its misfit falls.
 
-E_k = sum over the pixels p of error(p) w_k(p), where w_k(p) is the share of Gaussian k in what pixel p shows (Rota Bulo
-et al., "Revising Densification in Gaussian Splatting", arXiv 2404.06109, section 3.1); the sum of w_k alone is the area
-it fills. A picture is linear in the colours of its Gaussians and w_k is their factor, so the rasterizer's gradient with
-respect to the colours gives both sums, each in a channel of its own.
+E_k = sum over the pixels p of error(p) w_k(p), where w_k(p) is the share of Gaussian k in what pixel p shows (the
+error of a primitive in Rota Bulo et al., "Revising Densification in Gaussian Splatting", arXiv 2404.06109); the sum of
+w_k alone is the area it fills. A picture is linear in the colours of its Gaussians and w_k is their factor, so the
+rasterizer's gradient with respect to the colours gives both sums, each in a channel of its own.
 """
 
 from dataclasses import dataclass
@@ -44,12 +44,11 @@ def frame_shares(
 
     Costs as much as a training step of at most `MOST_VIEWS` virtual views.
     """
-    count = gaussians.num_gaussians
-    grey = gaussians.tensors() | {
-        "sh0": error.new_zeros(count, 1, 3),
-        "shN": error.new_zeros(count, 0, 3),
-    }
-    splats = Gaussians(**grey).requires_grad_(False)
+    count, g = gaussians.num_gaussians, gaussians
+    splats = Gaussians(
+        means=g.means, quats=g.quats, log_scales=g.log_scales, logit_opacities=g.logit_opacities,
+        sh0=error.new_zeros(count, 1, 3), shN=error.new_zeros(count, 0, 3),
+    ).requires_grad_(False)  # fmt: skip
     splats.sh0.requires_grad_(True)
     u, weights = sample_exposure(min(num_views, MOST_VIEWS), device=error.device)
     picture = frame_light(

@@ -22,7 +22,7 @@ SPLIT_AT = 0.8
 """The two parts of a split Gaussian lie this many of its standard deviations off its centre."""
 
 
-STATISTICS = ("sum", "seen", "errors", "areas", "measured")
+STATISTICS = ("gradients", "seen", "errors", "areas", "measured")
 """What `AnnealedDensity` gathers between two rounds, one number per Gaussian each."""
 MEASURE_EVERY = 3
 """Steps from one look at what the Gaussians show to the next; a look costs less than half a step."""
@@ -221,14 +221,15 @@ class AnnealedDensity:
 
     def _reset(self) -> None:
         none = self.gaussians.means.new_zeros(self.gaussians.num_gaussians)
-        self.sum, self.seen, self.errors, self.areas, self.measured = (none.clone() for _ in STATISTICS)
+        self.gradients, self.seen, self.errors, self.areas, self.measured = (none.clone() for _ in STATISTICS)
 
     def wants_shares(self, step: int) -> bool:
         return step <= self.last_step and step % MEASURE_EVERY == 0
 
     @torch.no_grad()
     def add_shares(self, shares: Shares) -> None:
-        self.errors += shares.error
+        # A GPU is not waited for: a frame whose light was not finite has been drawn all the same, and says nothing.
+        self.errors += shares.error.nan_to_num(0.0, 0.0, 0.0)
         self.areas += shares.area
         self.measured += (shares.area > 0).float()
 
@@ -242,7 +243,7 @@ class AnnealedDensity:
         for band in statistics or []:
             if band.gradient_px is not None and band.visible is not None:
                 # Half the image side as unit: the threshold then does not depend on the training resolution.
-                self.sum += band.gradient_px * (0.5 * max(camera.width, camera.height))
+                self.gradients += band.gradient_px * (0.5 * max(camera.width, camera.height))
                 seen |= band.visible
         self.seen += seen.float()
         if step % self.config.every == 0 and step > 0:
@@ -257,7 +258,7 @@ class AnnealedDensity:
             return  # nothing would be left to train; a later round sees more
         if c.relocate > 0 and int(keep.sum()) >= FULL * self.cap:
             keep &= ~self._least_shown(keep, int(c.relocate * self.cap))
-        mean = self.sum / self.seen.clamp_min(1.0)
+        mean = self.gradients / self.seen.clamp_min(1.0)
         mean[~keep] = 0.0
         count = int(keep.sum())
         room = next_count(count, self.growth, self.cap) - count

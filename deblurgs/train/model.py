@@ -66,16 +66,10 @@ def frame_light(
         seen = ScreenStatistics() if statistics is not None else None
         parts.append(
             exposure_image(
-                gaussians,
-                poses,
-                weights,
-                band,
-                sh_degree=sh_degree,
-                antialiased=antialiased,
-                linear_mean=linear_mean,
-                statistics=seen,
+                gaussians, poses, weights, band,
+                sh_degree=sh_degree, antialiased=antialiased, linear_mean=linear_mean, statistics=seen,
             ).image
-        )
+        )  # fmt: skip
         if statistics is not None and seen is not None:
             statistics.append(seen)
     return gathered(parts[0] if len(parts) == 1 else torch.cat(parts), supersample)

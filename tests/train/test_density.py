@@ -161,7 +161,7 @@ def test_growth_per_round_keeps_annealed_splitting_from_taking_everything_at_onc
     gaussians, optimizer = scene(100)
     config = DensityConfig(strategy="annealed", max_gaussians=150, every=1)
     density = AnnealedDensity(config, gaussians, optimizer, 1000, torch.Generator().manual_seed(0))
-    density.sum += torch.arange(100.0)  # nearly all of them above the threshold
+    density.gradients += torch.arange(100.0)  # nearly all of them above the threshold
     density.seen += 1.0
     strongest = gaussians.means[75:].detach().clone()
     density.after_step(1, None, CAMERA, 1e-3)
@@ -173,7 +173,7 @@ def test_growth_of_zero_keeps_the_number_of_gaussians() -> None:
     gaussians, optimizer = scene(20)
     config = DensityConfig(strategy="annealed", max_gaussians=40, every=1, growth=0.0)
     density = AnnealedDensity(config, gaussians, optimizer, 100, torch.Generator().manual_seed(0))
-    density.sum += 1.0
+    density.gradients += 1.0
     density.seen += 1.0
     density.after_step(1, None, CAMERA, 1e-3)
     assert gaussians.num_gaussians == 20
@@ -220,6 +220,17 @@ def test_misfit_decides_between_equal_gradients() -> None:
     assert gaussians.num_gaussians == 22
     moved = (gaussians.means[:20] != before).any(dim=1).nonzero()[:, 0]
     assert moved.tolist() == [4, 11]
+
+
+def test_a_misfit_that_is_not_finite_says_nothing() -> None:
+    gaussians, optimizer = scene(20)
+    config = DensityConfig(strategy="annealed", max_gaussians=22, every=3, growth=0.5)
+    density = AnnealedDensity(config, gaussians, optimizer, 100, torch.Generator().manual_seed(0))
+    density.add_shares(Shares(torch.full((20,), torch.nan), torch.ones(20)))
+    errors = torch.ones(20)
+    errors[[4, 11]] = 5.0
+    density.add_shares(Shares(errors, torch.ones(20)))
+    assert torch.equal(density.errors, errors)
 
 
 def test_at_the_cap_what_shows_least_makes_room_for_what_is_matched_worst() -> None:

@@ -28,6 +28,7 @@ from deblurgs.train.data import (
     training_camera,
     without_masked,
 )
+from deblurgs.train.density import AnnealedDensity
 from deblurgs.train.loop import train
 from deblurgs.train.start import make_trajectory
 from deblurgs.train.trained import TrainedScene
@@ -267,6 +268,29 @@ def test_a_probe_is_asked_and_never_changes_the_result(blurred: TrainingSet) -> 
     alone = train(blurred, small(200), QUIET)
     assert len(asked) == 1
     assert torch.equal(watched.gaussians.means, alone.gaussians.means)
+
+
+def test_density_control_hears_where_frames_are_matched_worst(blurred: TrainingSet) -> None:
+    """Nothing of the scene explains a white square that every photo has in its left upper corner."""
+    images = [image.clone() for image in blurred.images]
+    for image in images:
+        image[:16, :16] = 1.0
+    data = dataclasses.replace(blurred, images=images)
+    heard: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def observe(trainer: loop.Trainer) -> None:
+        density = trainer.density
+        assert isinstance(density, AnnealedDensity)
+        x = trainer.gaussians.means.detach() @ data.camera_from_world[0, :3, :3].T
+        x = x + data.camera_from_world[0, :3, 3]
+        px = CAMERA.fx * x[:, :2] / x[:, 2:] + torch.tensor([CAMERA.cx, CAMERA.cy])
+        inside = (px < 14.0).all(dim=1)
+        heard.append((density.errors / density.areas.clamp_min(1e-3), inside & (density.measured > 0)))
+
+    config = TrainConfig(scales=(1.0,), steps=(12,), density=DensityConfig(max_gaussians=900, every=60))
+    train(data, config, QUIET, observe=observe)
+    error, inside = heard[-1]
+    assert inside.sum() > 10 and error[inside].mean() > 2.0 * error[~inside & (error > 0)].mean()
 
 
 def test_an_observer_sees_every_step_and_changes_nothing(blurred: TrainingSet) -> None:

@@ -101,13 +101,15 @@ class RerunLog:
         import numpy as np
         import torch
 
+        from deblurgs.math.sh import sh0_to_rgb
+
         with torch.no_grad():
             # The training may happen on a GPU; rerun reads host memory.
             t = {name: tensor.cpu() for name, tensor in trainer.gaussians.tensors().items()}
             u = torch.linspace(0.0, 1.0, 9, device=trainer.device)
             poses = trainer.trajectory(trainer.trajectory.frame_numbers, u).cpu()
         centres = -np.einsum("fuji,fuj->fui", poses[..., :3, :3].numpy(), poses[..., :3, 3].numpy())
-        rgb = (0.5 + 0.28209479177387814 * t["sh0"][:, 0]).clamp(0.0, 1.0)
+        rgb = sh0_to_rgb(t["sh0"][:, 0]).clamp(0.0, 1.0)
         recording.set_time("step", sequence=trainer.step)
         recording.log(
             "scene/gaussians", self.rr.Points3D(t["means"].numpy(), colors=(rgb * 255).byte().numpy())

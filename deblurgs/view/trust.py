@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deblurgs.math.sh import rgb_to_sh0
+from deblurgs.math.sh import rgb_to_sh0, sh0_to_rgb
 from deblurgs.render.trust import judge_frame, trace_scene
 from deblurgs.render.trust_report import GUESS_RGB, RECOVERED_RGB
 from deblurgs.scene.camera import Camera
@@ -22,7 +22,7 @@ def tinted_by_trust(frames: Frames) -> Gaussians:
     trust = gaussian_trust(frames)
     scene = frames.scene.gaussians
     t = scene.tensors()
-    grey = (0.5 + 0.28209479177387814 * t["sh0"][:, 0]).clamp(0.0, 1.0).mean(dim=-1, keepdim=True)
+    grey = sh0_to_rgb(t["sh0"][:, 0]).clamp(0.0, 1.0).mean(dim=-1, keepdim=True)
     good, bad = grey.new_tensor(RECOVERED_RGB), grey.new_tensor(GUESS_RGB)
     tint = trust[:, None] * good + (1.0 - trust[:, None]) * bad
     t["sh0"] = rgb_to_sh0(tint * (0.35 + 0.65 * grey))[:, None]

@@ -23,6 +23,8 @@ from typing import Any, TextIO
 from deblurgs.errors import ResourceError, UsageError
 
 TEMPORARY_PREFIX = ".deblurgs-tmp-"
+RUNS, DEBLURRED, UPSCALED = "deblurgs_runs", "deblurred", "deblurgs_upscaled"
+"""Folders beside the caller into which commands write when no other place is named."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}

@@ -14,6 +14,7 @@ from deblurgs.capture import transforms
 from deblurgs.capture.given import GivenView
 from deblurgs.capture.polycam import polycam_folders, read_polycam
 from deblurgs.errors import CaptureError, TooFewFramesError, UsageError
+from deblurgs.files import DEBLURRED, RUNS, UPSCALED
 
 Kind = Literal["video", "images", "colmap", "deblurnerf", "twins", "transforms", "polycam"]
 
@@ -25,8 +26,6 @@ RAW_SUFFIXES = frozenset((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"
 MASK_FOLDER = "masks"
 _MAX_ENTRIES = 200_000
 _MAX_DEPTH = 8
-_RESULTS = ("deblurgs_runs", "deblurgs_upscaled", "deblurred")
-"""Where commands write when no other place is named."""
 
 
 @dataclass(frozen=True)
@@ -299,7 +298,9 @@ def _list_photos(
 
 def _holds_results(folder: Path) -> bool:
     """Whether deblurgs filled this folder: what it made of a capture must not become part of one."""
-    return folder.name in _RESULTS or ((folder / "manifest.json").is_file() and (folder / "renders").is_dir())
+    return folder.name in (RUNS, DEBLURRED, UPSCALED) or (
+        (folder / "manifest.json").is_file() and (folder / "renders").is_dir()
+    )
 
 
 def _scan(folder: Path, names: list[str], ignored: list[tuple[str, str]]) -> dict[str, Path]:

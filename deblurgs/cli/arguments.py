@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import tyro
 
 from deblurgs.errors import UsageError
+from deblurgs.files import RUNS
 
 Source = Annotated[Path, tyro.conf.Positional]
 
@@ -19,7 +20,7 @@ def default_output(source: Path) -> Path:
     """deblurgs_runs/<name>: beside the caller, never beside the user's footage."""
     # Every transforms.json has the same name; its folder tells which capture it is.
     named = source.resolve().parent if source.suffix.lower() == ".json" else source.resolve()
-    return Path("deblurgs_runs") / (named.stem or "run")
+    return Path(RUNS) / (named.stem or "run")
 
 
 def require_run_folder(folder: Path) -> Path:

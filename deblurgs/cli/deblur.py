@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from deblurgs.cli.arguments import shown
+from deblurgs.files import DEBLURRED
 from deblurgs.log import Log
 
 
@@ -25,7 +26,7 @@ class Deblur:
 
     photos: tyro.conf.Positional[tuple[Path, ...]]
     """Photos and folders of photos."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("deblurred")
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path(DEBLURRED)
     """Folder for the results, which keep their names."""
     weights: Annotated[Path | None, shown("those that ship")] = None
     """Other weights: a .safetensors file or an official MIMO-UNet / MIMO-UNet+ checkpoint (.pkl)."""

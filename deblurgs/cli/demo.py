@@ -6,6 +6,7 @@ from pathlib import Path
 
 from deblurgs.cli.run import Run
 from deblurgs.config import TrainConfig, preset
+from deblurgs.files import RUNS
 
 
 @dataclass
@@ -18,7 +19,7 @@ class Demo:
       deblurgs demo
     """
 
-    output: Path = Path("deblurgs_runs/demo")
+    output: Path = Path(RUNS) / "demo"
     """The run folder."""
     overwrite: bool = False
     """Repeat stages that are already done."""

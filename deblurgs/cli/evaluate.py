@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 from deblurgs.cli.arguments import Source, shown
 from deblurgs.config import PresetName, TrainConfig
 from deblurgs.errors import UsageError
+from deblurgs.files import RUNS
 from deblurgs.log import Log
 from deblurgs.raster.devices import DeviceName, require
 
@@ -72,7 +73,7 @@ class Eval:
             raise UsageError(
                 f"--seeds {self.seeds!r}: give whole numbers separated by commas, like 0,1"
             ) from None
-        folder = self.output or Path("deblurgs_runs") / f"eval-{self.scene.resolve().name}"
+        folder = self.output or Path(RUNS) / f"eval-{self.scene.resolve().name}"
         with RunFolder(folder, log=log) as run:
             evaluate(
                 run, self.scene, self.train, log, methods=methods, seeds=seeds, sfm=self.sfm,

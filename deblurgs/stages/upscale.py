@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deblurgs.errors import CaptureError, UsageError
+from deblurgs.files import UPSCALED
 from deblurgs.log import Log
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def default_folder(sources: Sequence[Path], scale: int) -> Path:
     """renders/sharp_x2 in a run, else deblurgs_upscaled beside the caller."""
     if len(sources) == 1 and (sources[0] / "manifest.json").is_file():
         return sources[0] / "renders" / f"sharp_x{scale}"
-    return Path("deblurgs_upscaled")
+    return Path(UPSCALED)
 
 
 def upscale(

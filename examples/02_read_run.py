@@ -6,13 +6,15 @@
 - needs neither torch nor a lock on the run folder: it may be done while a command works there
 """
 
-import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import tyro
 
+from deblurgs.errors import DeblurgsError
 from deblurgs.export.trajectories import read_shutter, read_trajectories
+from deblurgs.files import read_json
 from deblurgs.sfm.model import load_model
 
 
@@ -22,8 +24,21 @@ def main(run: Path, /) -> None:
     Args:
         run: The run folder.
     """
+    if not (run / "manifest.json").is_file():
+        sys.exit(f"error: {run} is not a run folder")
+    if not (run / "trust.json").is_file():
+        sys.exit(f"error: {run} is not rendered yet:  deblurgs resume {run}")
+    try:
+        tell(run)
+    except DeblurgsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def tell(run: Path) -> None:
+    """The lines. Raises DeblurgsError for files that cannot be read."""
     model = load_model(run / "sfm")
-    trust = {entry["name"]: entry for entry in json.loads((run / "trust.json").read_text())["frames"]}
+    trust = {entry["name"]: entry for entry in read_json(run / "trust.json")["frames"]}
     lens = model.cameras[0]
     print(f"{model.num_frames} frames with a camera, {len(model.failed)} without; {len(model.points)} points")
     print(f"focal length {lens.fx:.0f} px at {lens.width}x{lens.height}")

@@ -130,6 +130,13 @@ def test_a_pipe_is_refused_and_stays_a_pipe(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(pipe.lstat().st_mode)
 
 
+def test_a_device_is_refused() -> None:
+    """Asked, not written: root could replace it."""
+    with pytest.raises(UsageError, match="not a regular file"):
+        checked_target(Path(os.devnull), overwrite=True)
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+
+
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(UsageError, match="it is a folder"):

@@ -123,6 +123,57 @@ def test_every_end_of_a_failed_command_is_an_event(
     assert (last["event"], last["exit_code"]) == ("error", code)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "x", "--json", "--train.sede", "3"], ["process", "--json"], ["paint", "x", "--json"],
+        ["eval", "x", "--json", "-", "--seedz", "1"], ["eval", "x", "--json=-", "--seedz", "1"],
+    ],
+)  # fmt: skip
+def test_wrong_usage_that_the_parser_finds_is_an_event(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    out, err = capsys.readouterr()
+    (only,) = events(out)
+    assert (only["event"], only["exit_code"]) == ("error", 2) and err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["doctor", "--json", "--nothing"], ["eval", "x", "--json", "a.json", "--seedz", "1"], ["run", "--jso"]],
+)
+def test_wrong_usage_without_events_leaves_stdout_alone(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(words)
+    assert capsys.readouterr().out == ""
+
+
+def test_help_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", "--json", "--help"])
+    assert not stopped.value.code and '"event"' not in capsys.readouterr().out
+
+
+def test_an_interruption_is_told_once_by_what_was_interrupted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(self: Process) -> None:
+        raise KeyboardInterrupt(told)
+
+    monkeypatch.setattr(Process, "execute", ended)
+    told = "training was interrupted; resume goes on"
+    assert main(["process", "x"]) == 130
+    assert capsys.readouterr().err.strip() == told
+    told = ""
+    assert main(["process", "x"]) == 130
+    assert "What is finished is kept" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["train", "render"])
 def test_every_stage_ends_with_its_result(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -223,6 +224,32 @@ def test_a_clock_that_is_set_back_repeats_nothing_and_spoils_no_duration(tmp_pat
     (path / ".lock").write_text("{")
     do(path, "capture", {"max_frames": 8}, calls)
     assert calls == ["capture"]
+
+
+def test_a_run_in_a_folder_that_may_not_be_written_to_suggests_another(tmp_path: Path) -> None:
+    """Root may write everywhere, so the check runs as an ordinary user where the tests run as root."""
+    with tempfile.TemporaryDirectory() as name:  # tmp_path is closed to other users
+        made = Path(name) / "run"
+        with RunFolder(made):
+            pass
+        made.chmod(0o555)
+        Path(name).chmod(0o555)
+        code = (
+            "import os, sys; from pathlib import Path\n"
+            "from deblurgs.errors import UsageError; from deblurgs.run import RunFolder\n"
+            "os.getuid() or os.setuid(65534)\n"
+            "for name in ('run', 'new'):\n"
+            "    try: RunFolder(Path(sys.argv[1]) / name).__enter__()\n"
+            "    except UsageError as error: print(name, error)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, name], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        made.chmod(0o755)
+        Path(name).chmod(0o755)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 and all("--output" in line for line in lines), lines
+    assert all(line.split()[0] in line.split("cannot write ")[1] for line in lines), lines
 
 
 def test_a_foreign_folder_is_refused_and_untouched(tmp_path: Path) -> None:

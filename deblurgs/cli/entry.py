@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -81,14 +82,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"deblurgs {__version__}")
         return 0
     signal.signal(signal.SIGTERM, _interrupt)
-    events = False
+    events = _asks_for_events(arguments)
     try:
         if arguments and arguments[0] not in COMMANDS and _lies_there(arguments[0]):
             wanted = shlex.join(["deblurgs", "run", *arguments])
             raise UsageError(
                 f"a command is missing before {arguments[0]}. For sharp frames and a scene:  {wanted}"
             )
-        command = parse(arguments)
+        try:
+            command = parse(arguments)
+        except SystemExit as stopped:
+            if stopped.code:
+                _event(events, "wrong usage: what the parser said on stderr", UsageError.exit_code)
+            raise
         events = getattr(command, "json", False) in (True, Path("-")) and not isinstance(command, Doctor)
         command.execute()
         return 0
@@ -96,10 +102,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _event(events, str(error), error.exit_code)
         console.print(f"error: {error}", style="red", markup=False)
         return error.exit_code
-    except KeyboardInterrupt:
-        _event(events, "interrupted", EXIT_INTERRUPTED)
+    except KeyboardInterrupt as interruption:
+        # What was interrupted may know more about how to go on.
+        told = str(interruption)
+        _event(events, told or "interrupted", EXIT_INTERRUPTED)
         console.print(
-            "interrupted. What is finished is kept;  deblurgs resume RUN  or the same command goes on from there.",
+            told
+            or "interrupted. What is finished is kept;  deblurgs resume RUN  or the same command goes on from there.",
             markup=False,
         )
         return EXIT_INTERRUPTED
@@ -124,6 +133,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED if events else 0
     except Exception as error:
         return _bug(error, events)
+
+
+def _asks_for_events(arguments: list[str]) -> bool:
+    """Whether the words of a command line, right or wrong, want events; `doctor` and `eval` mean another --json."""
+    if arguments[:1] == ["eval"]:
+        return "--json=-" in arguments or ("--json", "-") in pairwise(arguments)
+    return "--json" in arguments and arguments[:1] != ["doctor"]
 
 
 def _event(wanted: bool, text: str, exit_code: int) -> None:

@@ -121,9 +121,12 @@ def train(
         from deblurgs.interrupt import stop_on_first_interrupt
         from deblurgs.stages.second_training import SecondTraining
         from deblurgs.train.checkpoint import save_scene
+        from deblurgs.train.losses import require_kernels
         from deblurgs.train.memory import check_memory, estimate_memory
 
         place = resolve(device)
+        if place.type == "cpu":
+            require_kernels()  # now: without them the first picture alone would take minutes and gigabytes
         log.info(f"training on the {'GPU' if place.type == 'cuda' else 'CPU'}")
         # The data are at training size already: reducing them again would train at a smaller one.
         at_size = dataclasses.replace(config, downscale=1.0)
@@ -154,11 +157,10 @@ def train(
             run.checkpoint.mkdir(exist_ok=True)
             if stop.requested:
                 save_scene(partial, scene, data.names, data.scene_from_sfm)
-                log.warn(
+                raise KeyboardInterrupt(
                     f"training was interrupted after {scene.seconds:.0f} s.  deblurgs render {run.path}  shows what it "
                     f"had reached;  deblurgs resume {run.path}  (or the same command again) goes on from there."
                 )
-                raise KeyboardInterrupt
         for line in scene.timing():
             log.info(line)
         save_scene(run.checkpoint / SCENE_FILE, scene, data.names, data.scene_from_sfm)

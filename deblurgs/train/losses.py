@@ -49,6 +49,14 @@ def photometric_loss(
     return _Photometric.apply(prediction, observed, mask, ssim_weight, encode_srgb)  # type: ignore[return-value]
 
 
+def require_kernels() -> ctypes.CDLL:
+    """The compiled library, without which nothing is trained on a CPU. Raises UsageError with the reason."""
+    library, reason = native.load()
+    if library is None:
+        raise UsageError(f"training needs the compiled kernels: {reason}. `deblurgs doctor` tells more.")
+    return library
+
+
 class _Photometric(torch.autograd.Function):
     """The gradient is a by-product of the forward pass and waits for its factor."""
 
@@ -61,9 +69,7 @@ class _Photometric(torch.autograd.Function):
         ssim_weight: float,
         encode_srgb: bool,
     ) -> Tensor:
-        library, reason = native.load()
-        if library is None:
-            raise UsageError(f"training needs the compiled kernels: {reason}. `deblurgs doctor` tells more.")
+        library = require_kernels()
         prediction, observed = prediction.detach().contiguous(), observed.detach().contiguous()
         mask = None if mask is None else mask.detach().contiguous()
         height, width = prediction.shape[:2]

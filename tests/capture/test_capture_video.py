@@ -2,7 +2,9 @@
 
 import os
 import shlex
+import weakref
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -17,7 +19,7 @@ from capture_media import (
     write_video,
 )
 
-from deblurgs.capture import video
+from deblurgs.capture import clip, video
 from deblurgs.capture.detect import detect_source
 from deblurgs.capture.hdr import srgb_from_hdr
 from deblurgs.capture.image import read_pixels, read_rgb
@@ -303,6 +305,36 @@ def test_long_video_looks_at_key_frames_only(tmp_path: Path, log: Log) -> None:
         assert picture.time_s == pytest.approx(picture.index / 30, abs=1e-3)
         pixels = video.upright_rgb(picture.frame).astype(int)
         assert np.abs(pixels - pictures[picture.index]).mean() < 6
+
+
+def test_no_more_than_a_few_frames_are_held_at_a_time(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 80 frames, all of which are looked at and 30 stored."""
+    alive: dict[str, set[int]] = {"decoded": set(), "upright": set()}
+    most = dict.fromkeys(alive, 0)
+
+    def watched(kind: str, thing: object) -> None:
+        alive[kind].add(id(thing))
+        weakref.finalize(thing, alive[kind].discard, id(thing))
+        most[kind] = max(most[kind], len(alive[kind]))
+
+    def picture(index: int, time_s: float, frame: av.VideoFrame) -> video.Picture:
+        made = video_picture(index, time_s, frame)
+        watched("decoded", made)
+        return made
+
+    def upright(*arguments: Any) -> np.ndarray:
+        pixels = upright_rgb(*arguments)
+        watched("upright", pixels)
+        return pixels
+
+    video_picture, upright_rgb = video.Picture, clip.upright_rgb
+    monkeypatch.setattr(video, "Picture", picture)
+    monkeypatch.setattr(clip, "upright_rgb", upright)
+    path = write_video(tmp_path / "a.mp4", moving(80, step=4))
+    assert len(ingest(path, tmp_path / "out", max_frames=30, log=log).frames) > 20
+    assert 1 <= most["decoded"] <= 3 and 1 <= most["upright"] <= 3, most
 
 
 def test_long_video_without_key_frames_is_cut(tmp_path: Path, log: Log) -> None:

@@ -38,9 +38,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wheels[0]
 
 
+_OFFLINE = """
+import socket
+def refused(*_, **__):
+    raise OSError("there is no network here")
+socket.socket.connect = socket.socket.connect_ex = socket.socket.sendto = socket.getaddrinfo = refused
+"""
+
+
 @pytest.fixture(scope="module")
 def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A new virtual environment with the wheel, and an environment whose PATH has no compiler.
+    """A new virtual environment with the wheel, without network, and an environment whose PATH has no compiler.
 
     The dependencies are borrowed from this environment by a .pth file: installing them again would need the network
     and minutes. An editable deblurgs among them comes after the wheel on the path; the test checks which one runs.
@@ -57,6 +65,8 @@ def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     )
     borrowed = Path(sysconfig.get_path("purelib"))
     (Path(target) / "borrowed.pth").write_text(f"{borrowed}\n")
+    (Path(target) / "offline.py").write_text(_OFFLINE)
+    (Path(target) / "offline.pth").write_text("import offline\n")
     env = {
         name: value
         for name, value in os.environ.items()
@@ -103,6 +113,18 @@ def test_the_source_archive_is_complete_and_clean(wheel: Path) -> None:
 def test_no_compiler_is_in_reach(clean: tuple[Path, dict[str, str]]) -> None:
     python, env = clean
     code = "import shutil; assert not any(map(shutil.which, ('cc', 'c++', 'gcc', 'g++', 'clang', 'cmake')))"
+    run([python, "-c", code], cwd=python.parent, env=env)
+
+
+def test_no_network_is_in_reach(clean: tuple[Path, dict[str, str]]) -> None:
+    """Of Python code: what the tests below run in."""
+    python, env = clean
+    code = (
+        "import urllib.request\n"
+        "try: urllib.request.urlopen('http://127.0.0.1:9/')\n"
+        "except OSError as error: assert 'no network' in str(error), error\n"
+        "else: raise SystemExit('reached')\n"
+    )
     run([python, "-c", code], cwd=python.parent, env=env)
 
 

@@ -11,6 +11,8 @@ import pytest
 
 from deblurgs.cli import main
 from deblurgs.export.ply import SplatArrays, write_ply
+from deblurgs.log import Log
+from deblurgs.stages.view import open_viewer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -74,6 +76,24 @@ def test_it_prints_its_real_address_serves_and_ends_with_ctrl_c(tmp_path: Path) 
         finally:
             process.kill()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["scene.ply"]
+
+
+def test_other_machines_need_the_secret_of_the_printed_address(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_splats(tmp_path / "scene.ply")
+    log = Log(quiet=True)
+    viewer = open_viewer(tmp_path / "scene.ply", log, host="127.0.0.1", port=0, allow_remote=True)
+    try:
+        found = re.fullmatch(r"http://[^/]+:(\d+)(/\?t=[\w-]{20,})", capsys.readouterr().out.strip())
+        assert found and any("other machines" in w for w in log.warnings)
+        for path, status in (("/", 403), ("/?t=guess", 403), (found[2], 302)):
+            connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=20)
+            connection.request("GET", path)
+            assert connection.getresponse().status == status, path
+            connection.close()
+    finally:
+        viewer.close()
 
 
 def write_splats(path: Path) -> None:

@@ -130,6 +130,24 @@ def test_errors_end_an_example_with_the_commands_exit_code(folder: Path, example
     assert ended.value.code == 3
 
 
+@pytest.mark.parametrize("number", [2, 5])
+def test_a_folder_that_is_no_run_is_one_message(number: int, folder: Path, example: Runner) -> None:
+    with pytest.raises(SystemExit) as ended:
+        example(number, ".")
+    assert "error: . is not a run folder" in str(ended.value.code)
+
+
+def test_a_run_that_is_not_rendered_or_damaged_is_one_message(folder: Path, example: Runner) -> None:
+    with pytest.raises(SystemExit) as ended:
+        (folder / "runs" / "desk" / "sfm" / "model.npz").write_bytes(b"no model")
+        example(2, "runs/desk")
+    assert ended.value.code == 4
+    (folder / "runs" / "desk" / "trust.json").unlink()
+    with pytest.raises(SystemExit) as ended:
+        example(2, "runs/desk")
+    assert "deblurgs resume runs/desk" in str(ended.value.code)
+
+
 def test_every_example_is_listed_numbered_and_introduced() -> None:
     text = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
     assert [int(path.name[:2]) for path in EXAMPLES] == list(range(1, len(EXAMPLES) + 1))

@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 from typing import get_args
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
+import torch
 from small_run import CAMERA, make_run, open_run
 
 from deblurgs.capture.image import write_png
@@ -21,11 +23,13 @@ from deblurgs.export.spz import read_spz
 from deblurgs.export.transforms import read_transforms
 from deblurgs.export.video import available_codec
 from deblurgs.log import Log
+from deblurgs.raster.api import rasterize
 from deblurgs.sfm.model import load_model
 from deblurgs.stages.formats import DEFAULT_NAMES, WRITERS, Format, Video, export
 from deblurgs.stages.render import camera_path_video, render
 from deblurgs.stages.report import report
 from deblurgs.stages.request import save_request
+from deblurgs.stages.splats import gaussians_from_arrays
 from deblurgs.stages.view import _latest_scene, run_content
 
 LOG = Log(quiet=True)
@@ -96,8 +100,22 @@ def test_every_video_is_readable(folder: Path, tmp_path: Path, video: Video) -> 
 def test_a_camera_path_is_rendered(folder: Path) -> None:
     with open_run(folder) as run:
         source = export(run, "camera-path", LOG, folder / "calm.json", fps=1, overwrite=True)
+        splat_file = export(run, "ply", LOG, folder / "calm.ply", overwrite=True)
         target = camera_path_video(run, source, LOG, overwrite=True)
-    assert target == folder / "renders" / "calm.mp4" and target.stat().st_size > 0
+    assert target == folder / "renders" / "calm.mp4"
+    # Its pictures against ours from the same places, in the world of SfM, with the exported splats.
+    path, arrays = read_camera_path(source), read_ply(splat_file)
+    g = gaussians_from_arrays(arrays)
+    shown = [frame[: CAMERA.height, : CAMERA.width] for frame in iio.imiter(target, plugin="pyav")]
+    assert len(shown) == len(path.cameras) > 1
+    for frame, pose, camera in zip(shown, path.camera_from_world, path.cameras, strict=True):
+        with torch.no_grad():
+            expected = rasterize(
+                g.means, g.quats, g.scales, g.opacities, g.sh0, g.shN, torch.from_numpy(pose).float(), camera,
+                antialiased=arrays.antialiased,
+            ).image  # fmt: skip
+        difference = np.abs(frame / 255.0 - expected.clamp(0, 1).numpy())
+        assert difference.mean() < 0.02, difference.mean()
 
 
 def test_what_exists_is_not_overwritten(folder: Path, tmp_path: Path) -> None:
@@ -164,6 +182,25 @@ def test_the_viewer_shows_an_interrupted_training_of_a_copied_run(folder: Path, 
     manifest["stages"]["train"]["status"] = "interrupted"
     (copy / "manifest.json").write_text(json.dumps(manifest))
     assert _latest_scene(copy) == partial
+
+
+def test_training_without_compiled_kernels_is_refused_before_it_begins(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deblurgs.raster import backend, native
+
+    def rendered(*_: object) -> None:
+        raise AssertionError("the slow reference would need minutes and gigabytes for a picture")
+
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    monkeypatch.setattr(native, "load", lambda: (None, "the compiled library is missing"))
+    monkeypatch.setattr(backend, "_fastest", rendered)
+    before = (copy / "checkpoint" / "scene.safetensors").read_bytes()
+    assert main(["train", str(copy), "--overwrite", "--device", "cpu"]) == 2
+    said = " ".join(capfd.readouterr().err.split())
+    assert "training needs the compiled kernels: the compiled library is missing" in said and "doctor" in said
+    assert (copy / "checkpoint" / "scene.safetensors").read_bytes() == before
 
 
 def test_resume_speaks_json(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -109,7 +109,12 @@ def test_a_killed_and_moved_run_goes_on_with_the_same_losses(straight: Path, tmp
 def test_an_interrupted_training_goes_on_by_the_same_command(straight: Path, tmp_path, capfd, number) -> None:
     out = tmp_path / "run"
     begin_again(straight, out, "train", "render", "export")
-    assert killed_in_training(out, 120, number).returncode == EXIT_INTERRUPTED
+    done = killed_in_training(out, 120, number)
+    assert done.returncode == EXIT_INTERRUPTED
+    words = "".join(done.stderr.split())  # lines are broken anywhere
+    assert words.count("deblurgsresume") == 1 and f"deblurgsrender{out}" in words, (
+        "one message tells how to go on"
+    )
     assert (out / "checkpoint" / "steps" / "step-0000121.json").is_file()
     assert not (out / ".lock").exists()
     assert main(["train", str(out), *SETTINGS]) == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from deblurgs.cli import main
 
@@ -65,11 +65,37 @@ def test_the_frames_of_a_very_short_film_are_restored_singly(
 
 # Case 32 for video.
 def test_a_film_of_a_camera_that_stood_still_gives_a_dozen_frames(tmp_path: Path) -> None:
-    source = film(tmp_path / "a.mp4", [textured(i, 4.0) for i in range(30)])
+    """The sharpest of each stretch: here every second frame is a little blurred."""
+    pictures = [Image.fromarray(textured(i, 4.0)) for i in range(30)]
+    soft = ImageFilter.GaussianBlur(0.8)
+    source = film(
+        tmp_path / "a.mp4", [np.asarray(p.filter(soft) if i % 2 else p) for i, p in enumerate(pictures)]
+    )
     assert main(["run", str(source), "--output", str(tmp_path / "run")]) == 0
     note = json.loads((tmp_path / "run" / "renders" / "single.json").read_text())
     assert "camera did not move" in note["reason"] and len(note["frames"]) == 12
+    numbers = [int(name.removeprefix("frame_").removesuffix(".png")) for name in note["frames"]]
+    assert not any(number % 2 for number in numbers) and max(np.diff(numbers)) <= 4, numbers
     assert len(list((tmp_path / "run" / "renders" / "sharp").iterdir())) == 12
+    assert main(["run", str(source), "--output", str(tmp_path / "b"), "--fallback", "none"]) == 4
+
+
+# Cases 32 and 34 for photos.
+@pytest.mark.parametrize("kind", ["the camera did not move", "nothing to see"])
+def test_photos_from_which_no_scene_can_follow_are_restored_one_by_one(
+    tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    for i in range(4):
+        blank = np.full((64, 80, 3), 60 + 40 * i, np.uint8)
+        Image.fromarray(blank if kind == "nothing to see" else textured(i, 4.0)).save(source / f"p{i}.png")
+    out = tmp_path / "run"
+    assert main(["run", str(source), "--output", str(out)]) == 0
+    assert sorted(p.name for p in (out / "renders" / "sharp").iterdir()) == [f"p{i}.png" for i in range(4)]
+    reason = json.loads((out / "renders" / "single.json").read_text())["reason"]
+    assert ("no features" if kind == "nothing to see" else "camera did not move") in reason
+    assert "neural network" in " ".join(capfd.readouterr().err.split())
     assert main(["run", str(source), "--output", str(tmp_path / "b"), "--fallback", "none"]) == 4
 
 

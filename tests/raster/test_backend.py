@@ -1,13 +1,15 @@
 """Choosing a backend, and the one check of arguments that all backends share."""
 
+import _ctypes
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from deblurgs.errors import UsageError
-from deblurgs.raster import api, backend
+from deblurgs.raster import api, backend, native
 from deblurgs.raster.backend import check_inputs, choose
 from deblurgs.scene.camera import Camera
 
@@ -99,6 +101,24 @@ def test_a_missing_compiled_backend_is_explained(monkeypatch: pytest.MonkeyPatch
         choose("cpu", torch.zeros(1, 3))
     with pytest.warns(RuntimeWarning, match="kernels were not built"):
         assert choose("auto", torch.zeros(1, 3)).name == "reference"
+
+
+@pytest.mark.parametrize("wrong", ["missing", "no library", "another library", "old interface"])
+def test_a_wrong_library_is_told_apart(wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "libdeblurgs_cpu.so"
+    if wrong == "no library":
+        path.write_bytes(b"\x7fELF of another machine")
+    if wrong == "another library":
+        path.symlink_to(_ctypes.__file__)
+    if wrong == "old interface":
+        if native.load()[0] is None:
+            pytest.skip("there is no compiled library here")
+        path.symlink_to(next(p for p in native.library_candidates() if p.is_file()))
+        monkeypatch.setattr(native, "ABI_VERSION", native.ABI_VERSION + 1)
+    monkeypatch.setenv("DEBLURGS_CPU_LIBRARY", str(path))
+    library, reason = native.load.__wrapped__()
+    words = {"missing": "is missing", "old interface": "interface version"}.get(wrong, "cannot be loaded")
+    assert library is None and words in reason and str(path) in reason
 
 
 def test_an_available_compiled_backend_is_preferred(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,7 +153,10 @@ def test_two_checkpoints_are_kept_and_a_damaged_one_falls_back(noise: TrainingSe
         (tmp_path / "step-0000010.json").write_text(text)
         with pytest.raises(ValueError):
             read_checkpoint(tmp_path / "step-0000010.json")
-        assert Checkpoints(tmp_path, Log(quiet=True)).resume(Trainer(noise, config, QUIET)) is None
+        log = Log(quiet=True)
+        assert Checkpoints(tmp_path, log).resume(Trainer(noise, config, QUIET)) is None
+        assert len(log.warnings) == 1 and "step-0000010.json is passed over" in log.warnings[0]
+    assert "deblurgs-checkpoint-999" in log.warnings[0]
 
 
 def test_another_training_is_refused_with_every_difference(noise: TrainingSet, tmp_path) -> None:

@@ -168,17 +168,28 @@ def test_every_kind_of_trajectory_trains(blurred: TrainingSet, kind) -> None:
 
 
 def test_a_non_finite_loss_restores_the_scene_and_training_goes_on(blurred: TrainingSet, monkeypatch) -> None:
+    """Two are skipped, the third leads back to where this scale began."""
     real, calls = loop.photometric_loss, []
+    means: dict[int, torch.Tensor] = {}
 
     def sometimes(prediction: torch.Tensor, observed: torch.Tensor, **options: object) -> torch.Tensor:
         calls.append(1)
         value = real(prediction, observed, **options)  # type: ignore[arg-type]
-        return value * math.nan if 20 <= len(calls) < 23 else value
+        return value * math.nan if 16 <= len(calls) < 19 else value
+
+    def look(trainer: loop.Trainer) -> None:
+        means[trainer.step] = trainer.gaussians.means.detach().clone()
 
     monkeypatch.setattr(loop, "photometric_loss", sometimes)
     log = Log(quiet=True)
-    scene = train(blurred, small(60), log)
+    trainer = loop.Trainer(blurred, small(60), log, observe=look)
+    begin = trainer.gaussians.means.detach().clone()
+    scene = trainer.train()
+    assert not torch.equal(means[14], means[15]) and not torch.equal(means[15], begin)
+    assert torch.equal(means[16], means[15]) and torch.equal(means[17], means[15]), "skipped"
+    assert torch.equal(means[18], begin), "back to a good state"
     assert any("non-finite" in w for w in log.warnings)
+    assert trainer.step == 60 and not torch.equal(means[19], begin)
     assert all(torch.isfinite(t).all() for t in scene.gaussians.tensors().values())
 
 

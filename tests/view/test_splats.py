@@ -51,8 +51,12 @@ def test_what_is_not_finite_is_left_out_and_said() -> None:
 def test_empty_scene_and_too_large_one() -> None:
     a = splat_arrays(0)
     assert len(browser_splats(a).centers) == 0
-    many = browser_splats(splat_arrays(300), max_splats=100)
+    a = splat_arrays(300)
+    a.logit_opacities[1::3] = -5.0
+    a.log_scales[2::3] -= 3.0
+    many = browser_splats(a, max_splats=100)
     assert (len(many.centers), many.thinned) == (100, 200)
+    np.testing.assert_allclose(many.centers * many.scale, a.means[::3], rtol=1e-5)  # neither faint nor small
     assert "200" in (many.note() or "")
 
 

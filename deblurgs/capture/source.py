@@ -55,7 +55,7 @@ def ingest(
     disk is full.
     """
     require_source(source, max_frames)
-    if _is_archive(source):
+    if is_archive(source):
         with opened(source, out_dir) as folder:
             return ingest(
                 folder, out_dir, max_frames=max_frames, max_pixels=max_pixels, images=images, log=log
@@ -92,7 +92,7 @@ def opened(source: Path, out_dir: Path) -> Iterator[Path]:
 
     Raises CaptureError for an archive that cannot be trusted, ResourceError when the disk is full.
     """
-    if not _is_archive(source):
+    if not is_archive(source):
         yield source
         return
     place = out_dir / _UNPACKED
@@ -121,7 +121,8 @@ def require_source(source: Path, max_frames: int | None = None) -> None:
         raise CaptureError(f"cannot open {source}: {error.strerror}") from error
 
 
-def _is_archive(source: Path) -> bool:
+def is_archive(source: Path) -> bool:
+    """Whether the source must be unpacked before it can be told what it is."""
     return source.suffix.lower() == ".zip" and source.is_file()
 
 

@@ -57,7 +57,7 @@ class Eval:
 
     def execute(self) -> None:
         from deblurgs.run import RunFolder
-        from deblurgs.stages.evaluate import evaluate
+        from deblurgs.stages.evaluate import evaluate, require_truth
 
         require(self.device)
         events = self.json == Path("-")
@@ -74,6 +74,8 @@ class Eval:
                 f"--seeds {self.seeds!r}: give whole numbers separated by commas, like 0,1"
             ) from None
         folder = self.output or Path(RUNS) / f"eval-{self.scene.resolve().name}"
+        # Before the working folder is touched and anything is computed.
+        require_truth(self.scene, sfm=self.sfm, methods=methods, exclude=folder)
         with RunFolder(folder, log=log) as run:
             evaluate(
                 run, self.scene, self.train, log, methods=methods, seeds=seeds, sfm=self.sfm,

@@ -152,8 +152,8 @@ def evaluate(
     check_hold_out(scene)
     if not scene.novel and not scene.twins:
         raise UsageError(
-            f"{scene.name} has neither held-out sharp views nor sharp twins, so there is nothing to compare with. "
-            "Use `deblurgs run` for captures without ground truth."
+            f"{scene.name} has neither a held-out sharp view with a pose nor a sharp twin of a frame with a pose, so "
+            "there is nothing to compare with. Use `deblurgs run` for captures without ground truth."
         )
     data = {method: method_data(method, scene, restore) for method in methods}
     rows: list[Row] = []

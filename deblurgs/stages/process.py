@@ -71,12 +71,15 @@ def process(
 
     true_poses: where there is no camera model, take the exact poses of a rendered capture. For evaluation only.
     """
-    from deblurgs.capture.dataset import load_capture
+    read_frames(run, source, config, log, overwrite=overwrite)
+    find_cameras(run, config, log, overwrite=overwrite, true_poses=true_poses)
+
+
+def read_frames(
+    run: RunFolder, source: Path, config: ProcessConfig, log: Log, *, overwrite: bool = False
+) -> None:
+    """User files -> upright frames, judged: the stage `capture`."""
     from deblurgs.capture.source import ingest
-    from deblurgs.capture.truth import write_true_poses
-    from deblurgs.sfm.restored import wiener
-    from deblurgs.sfm.stage import RollingShutter, run_sfm
-    from deblurgs.stages.deblur import DeblurConfig, restorer
     from deblurgs.stages.triage import triage
 
     def capture_and_judge() -> None:
@@ -89,6 +92,18 @@ def process(
         capture_and_judge,
         outputs=[run.frames_json], overwrite=overwrite,
     )  # fmt: skip
+
+
+def find_cameras(
+    run: RunFolder, config: ProcessConfig, log: Log, *, overwrite: bool = False, true_poses: bool = False
+) -> None:
+    """Stored frames -> camera poses: the stage `sfm`. true_poses: see `process`."""
+    from deblurgs.capture.dataset import load_capture
+    from deblurgs.capture.truth import write_true_poses
+    from deblurgs.sfm.restored import wiener
+    from deblurgs.sfm.stage import RollingShutter, run_sfm
+    from deblurgs.stages.deblur import DeblurConfig, restorer
+
     capture = load_capture(run.path)
     given_model = None if config.own_sfm else capture.given_model
     given_poses = None if config.own_sfm else capture.given_poses

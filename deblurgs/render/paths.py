@@ -1,9 +1,21 @@
 """Novel camera paths through the poses of a capture."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from deblurgs.math import quaternion
+from deblurgs.scene.camera import Camera
+
+
+def film_camera(cameras: Sequence[Camera]) -> Camera:
+    """The one camera of a film through a capture, whose lens and size must not jump: of the frames with the commonest
+    size that with the middle focal length. Without frames of different cameras it is that of all."""
+    (size, _), *_ = Counter((camera.width, camera.height) for camera in cameras).most_common(1)
+    alike = sorted((c for c in cameras if (c.width, c.height) == size), key=lambda camera: camera.fy)
+    return alike[(len(alike) - 1) // 2]
 
 
 def smooth_path(camera_from_world: Tensor, num_poses: int, *, smoothing: float = 1.0) -> Tensor:

@@ -22,3 +22,14 @@ class Camera:
         """The same camera for the image resampled to width x height (exact for area averaging)."""
         sx, sy = width / self.width, height / self.height
         return Camera(width, height, self.fx * sx, self.fy * sy, self.cx * sx, self.cy * sy)
+
+    def fitted(self, width: int, height: int) -> "Camera":
+        """The same view in the middle of a picture of another shape: all of it, undistorted, as large as fits.
+
+        What lies beside it is seen too.
+        """
+        scale = min(width / self.width, height / self.height)
+        return Camera(
+            width, height, self.fx * scale, self.fy * scale,
+            width / 2 + (self.cx - self.width / 2) * scale, height / 2 + (self.cy - self.height / 2) * scale,
+        )  # fmt: skip

@@ -156,7 +156,7 @@ def _tum(job: ExportJob) -> int:
 def _camera_path(job: ExportJob) -> int:
     """The calm path of `render --path smooth`, to be edited or rendered elsewhere."""
     from deblurgs.export.camera_path import CameraPath, write_camera_path
-    from deblurgs.render.paths import smooth_path
+    from deblurgs.render.paths import film_camera, smooth_path
     from deblurgs.stages.splats import poses_in_sfm
 
     finished, fps = job.finished, job.fps or 30.0
@@ -165,7 +165,9 @@ def _camera_path(job: ExportJob) -> int:
     write_camera_path(
         job.target,
         CameraPath(
-            poses_in_sfm(poses, finished.sfm_from_scene), [finished.model.cameras[0]] * len(poses), fps
+            poses_in_sfm(poses, finished.sfm_from_scene),
+            [film_camera(finished.model.cameras)] * len(poses),
+            fps,
         ),
         overwrite=job.overwrite,
     )
@@ -220,16 +222,16 @@ def _source_fps(job: ExportJob) -> float:
 def _pictures(job: ExportJob) -> "Iterator[NDArray[np.uint8]]":
     from deblurgs.capture.image import read_pixels, to_8_bit
     from deblurgs.export.montage import side_by_side, wipe, wipe_share
+    from deblurgs.render.paths import film_camera
 
     if job.video in ("slow-motion", "stabilised"):
         yield from _rendered(job)
         return
-    first = None
+    film = film_camera(job.finished.model.cameras)
     for i, path in enumerate(job.sharp_paths()):
         sharp = to_8_bit(read_pixels(path))
-        first = first or sharp.shape
-        if sharp.shape != first:
-            job.log.warn(f"{path.name} has another size than the first frame and is not in the video")
+        if sharp.shape[:2] != (film.height, film.width):
+            job.log.warn(f"{path.name} has another size than most frames and is not in the video")
             continue
         if job.video == "sharp":
             yield sharp
@@ -243,25 +245,28 @@ def _pictures(job: ExportJob) -> "Iterator[NDArray[np.uint8]]":
 
 
 def _rendered(job: ExportJob) -> "Iterator[NDArray[np.uint8]]":
-    """slow-motion: every exposure in `slowdown` instants from shutter opening to closing; stabilised: the capture's
-    own path, calmed."""
+    """slow-motion: every exposure in `slowdown` instants from shutter opening to closing, through its own lens;
+    stabilised: the capture's own path, calmed, through one lens."""
     import torch
 
-    from deblurgs.render.paths import smooth_path
+    from deblurgs.render.paths import film_camera, smooth_path
     from deblurgs.render.render import sharp_view
 
     scene, cameras = job.finished.scene, job.finished.model.cameras
+    film = film_camera(cameras)
     with torch.no_grad():
         if job.video == "slow-motion":
             u = (torch.arange(job.slowdown) + 0.5) / job.slowdown
             poses = scene.trajectory(torch.arange(len(job.stems)), u).flatten(0, 1)
+            lenses = [c.fitted(film.width, film.height) for c in cameras for _ in range(job.slowdown)]
         else:
             # One picture per frame and as many more as 30 per second of a calm walk ask for.
             poses = smooth_path(scene.trajectory.all_at(0.5), 4 * len(job.stems), smoothing=job.smoothing)
+            lenses = [film] * len(poses)
     with job.log.progress("video", len(poses)) as ticker:
-        for i, pose in enumerate(poses):
+        for i, (pose, lens) in enumerate(zip(poses, lenses, strict=True)):
             ticker.update(i + 1)
-            yield (sharp_view(scene, pose, cameras[0]).numpy() * 255.0 + 0.5).astype("uint8")
+            yield (sharp_view(scene, pose, lens).numpy() * 255.0 + 0.5).astype("uint8")
 
 
 WRITERS: dict[Format, Callable[[ExportJob], int]] = {

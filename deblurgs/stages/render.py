@@ -213,7 +213,7 @@ def novel_path(
 ) -> Path:
     """A calm video along the capture's viewpoints that no frame was taken from; -> renders/path.mp4."""
     from deblurgs.export.video import write_mp4
-    from deblurgs.render.paths import smooth_path
+    from deblurgs.render.paths import film_camera, smooth_path
     from deblurgs.render.render import sharp_view
     from deblurgs.sfm.model import load_model
     from deblurgs.train.checkpoint import load_scene
@@ -223,7 +223,7 @@ def novel_path(
     if target.exists() and not overwrite:
         raise UsageError(f"{target} exists. Use --overwrite to render the path again.")
     scene, _, _ = load_scene(source, resolve(device))
-    camera = load_model(run.sfm).cameras[0]
+    camera = film_camera(load_model(run.sfm).cameras)
     import torch
 
     with torch.no_grad():

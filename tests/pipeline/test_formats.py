@@ -1,5 +1,6 @@
 """Exports and the report from a finished run folder: every format arrives, in one world, and overwrites nothing."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -24,12 +25,16 @@ from deblurgs.export.transforms import read_transforms
 from deblurgs.export.video import available_codec
 from deblurgs.log import Log
 from deblurgs.raster.api import rasterize
+from deblurgs.render.render import sharp_view
+from deblurgs.run import RunFolder
+from deblurgs.scene.camera import Camera
 from deblurgs.sfm.model import load_model
+from deblurgs.stages import formats
 from deblurgs.stages.formats import DEFAULT_NAMES, WRITERS, Format, Video, export
-from deblurgs.stages.render import camera_path_video, render
+from deblurgs.stages.render import camera_path_video, render, unique_stems
 from deblurgs.stages.report import report
 from deblurgs.stages.request import save_request
-from deblurgs.stages.splats import gaussians_from_arrays
+from deblurgs.stages.splats import FinishedScene, gaussians_from_arrays, load_finished
 from deblurgs.stages.view import _latest_scene, run_content
 
 LOG = Log(quiet=True)
@@ -95,6 +100,59 @@ def test_every_video_is_readable(folder: Path, tmp_path: Path, video: Video) -> 
         assert light == {
             "sharp": [True] * 4, "side-by-side": [False, True] * 2, "wipe": [False, False, True, True],
         }[video]  # fmt: skip
+
+
+def mixed_cameras(monkeypatch: pytest.MonkeyPatch) -> list[Camera]:
+    """Give the first frame of the run a small upright picture of another lens; the other two keep theirs."""
+    odd = Camera(31, 45, 70.0, 70.0, 15.5, 22.5)
+
+    def mixed(run: RunFolder, log: Log) -> FinishedScene:
+        finished = load_finished(run, log)
+        cameras = [odd, *finished.model.cameras[1:]]
+        return dataclasses.replace(finished, model=dataclasses.replace(finished.model, cameras=cameras))
+
+    monkeypatch.setattr(formats, "load_finished", mixed)
+    return [odd, CAMERA, CAMERA]
+
+
+@pytest.mark.skipif(available_codec() is None, reason="no video encoder")
+def test_every_exposure_of_slow_motion_is_seen_through_its_own_lens(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cameras = mixed_cameras(monkeypatch)
+    with open_run(folder) as run:
+        film = export(run, "mp4", LOG, tmp_path / "a.mp4", video="slow-motion", slowdown=1)
+        scene = load_finished(run, LOG).scene
+    shown = [f[: CAMERA.height, : CAMERA.width] for f in iio.imiter(film, plugin="pyav")]
+    assert len(shown) == 3
+    for i, (frame, camera) in enumerate(zip(shown, cameras, strict=True)):
+        pose = scene.trajectory.all_at(0.5)[i].detach()
+        expected = sharp_view(scene, pose, camera.fitted(CAMERA.width, CAMERA.height)).numpy()
+        assert np.abs(frame / 255.0 - expected).mean() < 0.02, i
+    other = sharp_view(scene, scene.trajectory.all_at(0.5)[0].detach(), CAMERA).numpy()
+    assert np.abs(shown[0] / 255.0 - other).mean() > 0.03, "another lens would show"
+
+
+@pytest.mark.skipif(available_codec() is None, reason="no video encoder")
+@pytest.mark.parametrize("video", ["stabilised", "sharp", "side-by-side", "wipe"])
+def test_a_film_has_the_size_of_most_frames(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, video: Video
+) -> None:
+    copy, (odd, *_) = tmp_path / "run", mixed_cameras(monkeypatch)
+    shutil.copytree(folder, copy)
+    log = Log(quiet=True)
+    with open_run(copy) as run:
+        for path in (run.sharp / f"{unique_stems(NAMES)[0]}.png", run.frames / "000000.png"):
+            write_png(path, np.zeros((odd.height, odd.width, 3), np.float32))
+        film = export(run, "mp4", log, tmp_path / "a.mp4", video=video)
+        path = export(run, "camera-path", log, tmp_path / "a.json")
+    frames = list(iio.imiter(film, plugin="pyav"))
+    assert frames[0].shape[:2] == (42, 126 if video == "side-by-side" else 62)
+    assert len(frames) == (12 if video == "stabilised" else 2)
+    assert len(log.warnings) == (0 if video == "stabilised" else 1), log.warnings
+    lens = read_camera_path(path).cameras[0]
+    assert (lens.width, lens.height) == (CAMERA.width, CAMERA.height)
+    assert lens.fy == pytest.approx(CAMERA.fy)
 
 
 def test_a_camera_path_is_rendered(folder: Path) -> None:

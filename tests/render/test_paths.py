@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from deblurgs.math.lie import se3_exp, so3_exp
-from deblurgs.render.paths import smooth_path
+from deblurgs.render.paths import film_camera, smooth_path
+from deblurgs.scene.camera import Camera
 
 
 def centres(camera_from_world: torch.Tensor) -> torch.Tensor:
@@ -51,3 +52,16 @@ def test_opposite_quaternion_signs_do_not_cancel() -> None:
 def test_zero_poses_are_refused() -> None:
     with pytest.raises(ValueError, match="num_poses"):
         smooth_path(slide(3, 0.0), 0)
+
+
+def test_a_film_has_the_camera_that_most_frames_have() -> None:
+    small, tele, wide = (
+        Camera(40, 60, 50, 50, 20, 30),
+        Camera(64, 48, 90, 90, 32, 24),
+        Camera(64, 48, 50, 50, 32, 24),
+    )
+    assert film_camera([small, wide, wide, tele]) == wide
+    assert film_camera([small, tele]) == small, "the first of equally common sizes"
+    # Estimated one by one no two are equal: the middle one stands for them.
+    each = [Camera(64, 48, f, f, 32, 24) for f in (53.0, 50.0, 51.0, 80.0)]
+    assert film_camera(each) == each[2]

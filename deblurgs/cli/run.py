@@ -18,7 +18,7 @@ from deblurgs.cli.arguments import (
 from deblurgs.config import PresetName, TrainConfig
 from deblurgs.log import Log
 from deblurgs.raster.devices import DeviceName, require
-from deblurgs.stages.observe import MonitorName, watching
+from deblurgs.stages.observe import MonitorName, require_monitors, watching
 from deblurgs.stages.process import ProcessConfig, with_shutter
 
 
@@ -64,7 +64,7 @@ class Run:
     """Watch the training in the browser, on this machine only: scene, loss curve, pause."""
     viewer_port: int = 8080
     """Port of the viewer; the next free one when it is taken."""
-    monitor: tuple[MonitorName, ...] = ()
+    monitor: Annotated[tuple[MonitorName, ...], shown("none")] = ()
     """Write the training's curves for these tools too (they come with the extra `log`)."""
     process: tyro.conf.OmitArgPrefixes[ProcessConfig] = field(default_factory=ProcessConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -83,6 +83,7 @@ class Run:
         from deblurgs.stages.train import train
 
         require(self.device)
+        require_monitors(self.monitor)
         # Before the run folder is touched: a typing error must not make a finished run outdated.
         require_source(self.source, self.process.max_frames)
         log = Log(quiet=self.quiet, events=self.json)
@@ -202,7 +203,7 @@ class Train:
     """Watch the training in the browser, on this machine only: scene, loss curve, pause."""
     viewer_port: int = 8080
     """Port of the viewer; the next free one when it is taken."""
-    monitor: tuple[MonitorName, ...] = ()
+    monitor: Annotated[tuple[MonitorName, ...], shown("none")] = ()
     """Write the training's curves for these tools too (they come with the extra `log`)."""
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -216,6 +217,7 @@ class Train:
         from deblurgs.stages.train import train
 
         require(self.device)
+        require_monitors(self.monitor)
         log = Log(quiet=self.quiet, events=self.json)
         with RunFolder(require_run_folder(self.run), log=log) as run:
             save_request(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -149,7 +150,7 @@ def watching(
 ) -> Iterator[Observers]:
     """Observers for a training as the command line asks for them; closed at the end, the viewer with them.
 
-    Raises UsageError, before anything is computed, when an extra is not installed.
+    Raises UsageError when an extra does not load; `require_monitors` looks for it earlier.
     """
     observers = Observers(log, make_monitors(monitors, run))
     if not viewer:
@@ -178,8 +179,15 @@ def _finished(observers: Observers) -> Iterator[None]:
         observers.finished()
 
 
+def require_monitors(names: tuple[MonitorName, ...]) -> None:
+    """Raises UsageError where an extra is not installed. Quick: nothing is imported."""
+    for name in names:
+        if find_spec(name) is None:
+            raise UsageError(_missing(name, ModuleNotFoundError(f"No module named {name!r}")))
+
+
 def make_monitors(names: tuple[MonitorName, ...], run: RunFolder) -> list[Observer]:
-    """Raises UsageError, before anything is computed, when an extra is not installed."""
+    """Raises UsageError when an extra does not load."""
     makers: dict[str, Callable[[RunFolder], Observer]] = {"tensorboard": TensorBoardLog, "rerun": RerunLog}
     return [makers[name](run) for name in dict.fromkeys(names)]
 

@@ -3,6 +3,7 @@
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
 from deblurgs.run import RunFolder, StageStatus
+from deblurgs.stages.observe import MonitorName, watching
 from deblurgs.stages.render import render
 from deblurgs.stages.report import report
 from deblurgs.stages.request import read_request
@@ -10,8 +11,15 @@ from deblurgs.stages.single import process_or_restore
 from deblurgs.stages.train import train
 
 
-def resume(run: RunFolder, log: Log) -> None:
-    """All stages that are not done yet: frames, cameras, training, pictures, report.
+def resume(
+    run: RunFolder,
+    log: Log,
+    *,
+    viewer: bool = False,
+    viewer_port: int = 8080,
+    monitors: tuple[MonitorName, ...] = (),
+) -> None:
+    """All stages that are not done yet: frames, cameras, training, pictures, report. The rest: see `watching`.
 
     Raises UsageError when the folder does not say what to do, or when its source is needed and not there any more.
     """
@@ -32,6 +40,10 @@ def resume(run: RunFolder, log: Log) -> None:
     if request.train is None:
         log.info("frames and cameras are finished; no training was asked for")
         return
-    train(run, request.train, log, checkpoint_every=request.checkpoint_every, device=request.device)
-    render(run, log, device=request.device, fallback=request.fallback == "single")
-    report(run, log)
+    with watching(run, log, viewer=viewer, port=viewer_port, monitors=monitors) as observers:
+        train(
+            run, request.train, log, checkpoint_every=request.checkpoint_every, device=request.device,
+            observers=observers,
+        )  # fmt: skip
+        render(run, log, device=request.device, fallback=request.fallback == "single")
+        report(run, log)

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
+import urllib.request
 from pathlib import Path
 from typing import get_args
 
@@ -15,6 +17,7 @@ from small_run import CAMERA, make_run, open_run
 
 from deblurgs.capture.image import write_png
 from deblurgs.cli import main
+from deblurgs.config import TrainConfig
 from deblurgs.errors import UsageError
 from deblurgs.export.camera_path import read_camera_path
 from deblurgs.export.colmap import read_colmap
@@ -29,8 +32,9 @@ from deblurgs.render.render import sharp_view
 from deblurgs.run import RunFolder
 from deblurgs.scene.camera import Camera
 from deblurgs.sfm.model import load_model
-from deblurgs.stages import formats
+from deblurgs.stages import formats, observe, resume
 from deblurgs.stages.formats import DEFAULT_NAMES, WRITERS, Format, Video, export
+from deblurgs.stages.observe import Observers
 from deblurgs.stages.render import camera_path_video, render, unique_stems
 from deblurgs.stages.report import report
 from deblurgs.stages.request import save_request
@@ -271,3 +275,61 @@ def test_resume_speaks_json(folder: Path, tmp_path: Path, capfd: pytest.CaptureF
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert all("event" in line for line in lines)
     assert lines[-1]["event"] == "result" and lines[-1]["text"] == str(copy), lines
+
+
+def test_resume_can_be_watched_as_run_can(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    with open_run(copy) as run:
+        save_request(run, preset_name="fast", train=TrainConfig())
+    seen: list[str] = []
+
+    def trained(*_: object, observers: Observers, **__: object) -> None:
+        seen.extend(type(observer).__name__ for observer in observers.active)
+        address = next(
+            word for word in capfd.readouterr().err.split() if word.startswith("http://127.0.0.1:")
+        )
+        with urllib.request.urlopen(address, timeout=20) as page:
+            assert page.status == 200
+
+    monkeypatch.setattr(resume, "train", trained)
+    monkeypatch.setattr(observe, "find_spec", lambda _: object())
+    monkeypatch.setattr(observe, "TensorBoardLog", FakeMonitor)
+    asked = ["resume", str(copy), "--viewer", "--viewer-port", "0", "--monitor", "tensorboard"]
+    assert main(asked) == 0
+    assert sorted(seen) == ["FakeMonitor", "LiveView"] and FakeMonitor.ended
+    assert (copy / "report.html").is_file()
+
+
+class FakeMonitor:
+    """Stands for one of an extra that may not be installed."""
+
+    ended = False
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def finished(self) -> None:
+        FakeMonitor.ended = True
+
+
+@pytest.mark.parametrize("command", ["run", "train", "resume"])
+def test_a_monitor_that_is_not_installed_is_told_before_the_work(
+    command: str,
+    folder: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    place = tmp_path / "run"
+    source = folder / "frames" if command == "run" else place
+    if command != "run":
+        shutil.copytree(folder, place)
+    before = sorted(place.rglob("*"))
+    output = ["--output", str(place)] if command == "run" else []
+    assert main([command, str(source), *output, "--monitor", "rerun"]) == 2
+    assert "--monitor rerun needs an extra that is not installed" in " ".join(capfd.readouterr().err.split())
+    assert sorted(place.rglob("*")) == before

@@ -118,8 +118,8 @@ def evidence(frames: Sequence[ReportFrame], sizes: Sizes, reasons: dict[str, str
         )  # fmt: skip
         parts.append(
             f'<article class="frame"><h3>{label}</h3><div class="pair"><figure>{overlay}<figcaption>Camera path during '
-            f"the exposure</figcaption></figure><figure>{trust_map}<figcaption>Where the pixels come from</figcaption>"
-            f"</figure></div>{_verdict(frame, reasons)}</article>"
+            f"the exposure</figcaption></figure><figure>{trust_map}<figcaption>Support and trust: where the pixels "
+            f"come from</figcaption></figure></div>{_verdict(frame, reasons)}</article>"
         )
     return "".join(parts)
 
@@ -175,6 +175,8 @@ def _verdict(frame: ReportFrame, reasons: dict[str, str]) -> str:
     bars = "".join(
         f'<span class="{key}" style="flex-grow:{max(value or 0, 0):.4f}"></span>' for key, value in shares
     )
+    recorded = number(frame.trust.get("support"))
+    share = "" if recorded is None else f"; recorded by any photo {100 * recorded:.0f} %"
     why = "; ".join(text(reasons.get(str(r), str(r))) for r in frame.trust.get("reasons", []))
     badge = (
         '<span class="badge good">reliable</span>'
@@ -183,5 +185,5 @@ def _verdict(frame: ReportFrame, reasons: dict[str, str]) -> str:
     return (
         f'<div class="shares" role="img" aria-label="{text(spoken)}">{bars}</div>'
         f'<p class="verdict"><strong>{100 * trust:.0f} % trust</strong> {badge} '
-        f'<span class="quiet">{text(spoken)}; path {frame.path_px:.1f} px</span></p>'
+        f'<span class="quiet">{text(spoken + share)}; path {frame.path_px:.1f} px</span></p>'
     )

@@ -54,7 +54,9 @@ def _page(data: ReportData, sizes: Sizes) -> str:
             "Left: how points of the scene moved while the shutter was open. Right: where the sharp pixels come from: "
             "<span class='key own'>sharp in this frame</span> <span class='key recovered'>recovered from other frames"
             "</span> <span class='key guessed'>a guess of the model</span> "
-            "<span class='key network'>restored alone by a neural network</span>.",
+            "<span class='key network'>restored alone by a neural network</span>. "
+            "Blue and green together are the trust of a pixel: fine detail that photos recorded and that the model "
+            "agrees with. Red is what is missing to 100 %. The percentage below is the mean over the frame.",
             frames.evidence(data.frames, sizes, reasons),
         ),
         ("learning", "Learning curves", "", _curves(data)),

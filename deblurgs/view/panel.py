@@ -104,7 +104,8 @@ class Panel:
         )
         overlay = gui.add_dropdown(
             "Overlay", OVERLAYS if self.content.frames is not None else OVERLAYS[:2],
-            hint="Trust: green where frames vouch for the detail, red where it is a guess.",
+            hint="Trust: green where frames vouch for the detail, red where it is a guess, for every Gaussian: the "
+            "mean of the frames that see it. A frame's support map has it for every pixel, blue and green together.",
         )  # fmt: skip
         frustums = gui.add_checkbox("Frames and paths", True, visible=self.content.frames is not None)
         still = gui.add_button("Save a still")

@@ -45,7 +45,7 @@ def data(folder: Path, count: int = 3, size: tuple[int, int] = (90, 60), **chang
             Image.fromarray(picture.astype(np.uint8)).save(path)
         trust = {
             "trust": 0.4 + 0.1 * i, "own": 0.3, "recovered": 0.1 + 0.1 * i, "guessed": 0.6 - 0.1 * i,
-            "path_px": 5.0 * i, "reliable": i > 0, "reasons": [] if i else ["unseen"],
+            "support": 0.7 + 0.1 * i, "path_px": 5.0 * i, "reliable": i > 0, "reasons": [] if i else ["unseen"],
         }  # fmt: skip
         frames.append(
             ReportFrame(
@@ -108,6 +108,18 @@ def test_the_page_is_whole_and_asks_for_nothing(tmp_path: Path) -> None:
         assert f'<section id="{part}"' in page and f'href="#{part}"' in page
     for words in ("never seen", "no matches", "1 min 01 s", "412 MB", "look twice", "blur 25 %"):
         assert words in page
+
+
+def test_every_map_has_its_figures_and_they_are_explained(tmp_path: Path) -> None:
+    """Trust (recorded and agreed upon) and support (recorded) stand beside the map that shows both."""
+    page = report_page(data(tmp_path))
+    assert "Blue and green together are the trust of a pixel" in page
+    articles = re.findall(r'<article class="frame">.*?</article>', page, re.DOTALL)
+    assert len(articles) == 3
+    for i, article in enumerate(articles):
+        assert article.count("<img") == 2 and f"<strong>{40 + 10 * i} % trust</strong>" in article
+        assert f"recorded by any photo {70 + 10 * i} %" in article
+        assert "sharp in this frame 30 %" in article and f"a guess {60 - 10 * i} %" in article
 
 
 def test_names_stay_names(tmp_path: Path) -> None:

@@ -145,6 +145,33 @@ def test_a_message_that_nobody_says_is_noticed() -> None:
     )
 
 
+def test_every_export_has_a_reader_and_checks_that_exist() -> None:
+    """The table in docs/exports.md."""
+    from typing import get_args
+
+    from deblurgs.stages.formats import Format
+
+    text = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8").partition("## Readers and checks")[2]
+    rows = [
+        [cell.strip() for cell in row.split("|")[1:-1]] for row in re.findall(r"^\| `.+$", text, re.MULTILINE)
+    ]
+    rows = rows[1:]  # the head
+    assert [row[0].strip("`") for row in rows] == list(get_args(Format))
+    for kind, reader, back, check in rows:
+        file, _, name = reader.strip("`").partition(": ")
+        assert reader == "`PyAV`" or name in functions(ROOT / "deblurgs" / file), f"{kind}: no {reader}"
+        for tests in (back, check):
+            named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", tests)
+            assert named, f"{kind}: no test in {tests}"
+            for place, test in named:
+                assert test in functions(ROOT / place), f"{kind} names {place}::{test}, which does not exist"
+
+
+def functions(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
 def test_every_kind_of_error_has_a_section() -> None:
     from deblurgs import errors
 

@@ -62,10 +62,10 @@ def write_spz(path: Path, arrays: SplatArrays, *, version: SpzVersion = 3, overw
         data = gzip.compress(body, 9, mtime=0)
     else:
         zstd = _zstandard()
-        packed = [zstd.ZstdCompressor(level=12).compress(part) for part in streams.parts]
-        sizes = b"".join(
-            struct.pack("<QQ", len(c), len(p)) for c, p in zip(packed, streams.parts, strict=True)
-        )
+        # A scene without harmonics has five streams: the library of the format's makers refuses an empty sixth.
+        parts = streams.parts if streams.sh_degree else streams.parts[:-1]
+        packed = [zstd.ZstdCompressor(level=12).compress(part) for part in parts]
+        sizes = b"".join(struct.pack("<QQ", len(c), len(p)) for c, p in zip(packed, parts, strict=True))
         data = _HEADER_4.pack(_MAGIC, 4, *head, len(packed), _HEADER_4.size) + sizes + b"".join(packed)
     write_bytes_atomic(path, data, overwrite=overwrite)
     return len(arrays) - len(kept)
@@ -178,6 +178,8 @@ def _unpacked_4(data: bytes) -> tuple[_Streams, int]:
     if magic != _MAGIC or version != 4:
         raise ValueError(f"version {version}; versions 2, 3 and 4 can be read")
     sizes = _sizes(count, degree, version)
+    if not degree and num_streams == 5:
+        sizes.pop()
     if num_streams != len(sizes) or toc < _HEADER_4.size or toc + 16 * num_streams > len(data):
         raise ValueError("its table of contents is damaged")
     if sum(sizes) > len(data) * _RATIO + 64:
@@ -199,6 +201,8 @@ def _unpacked_4(data: bytes) -> tuple[_Streams, int]:
             raise ValueError(f"stream {i} is shorter than promised")
         parts.append(part)
         at += packed
+    if len(parts) == 5:
+        parts.append(b"")
     return _Streams(count, degree, bits, flags, parts), version
 
 

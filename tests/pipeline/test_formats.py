@@ -15,6 +15,7 @@ import pytest
 import torch
 from small_run import CAMERA, make_run, open_run
 
+from deblurgs.capture.detect import detect_source
 from deblurgs.capture.image import write_png
 from deblurgs.cli import main
 from deblurgs.config import TrainConfig
@@ -104,6 +105,24 @@ def test_every_video_is_readable(folder: Path, tmp_path: Path, video: Video) -> 
         assert light == {
             "sharp": [True] * 4, "side-by-side": [False, True] * 2, "wipe": [False, False, True, True],
         }[video]  # fmt: skip
+
+
+def test_exported_cameras_are_a_source_again(folder: Path, tmp_path: Path) -> None:
+    """The readers of sources were written for the files of other programs."""
+    with open_run(folder) as run:
+        model = load_model(run.sfm)
+        file = export(run, "transforms", LOG, tmp_path / "nerfstudio") / "transforms.json"
+        project = export(run, "colmap", LOG, tmp_path / "colmap")
+    found = detect_source(file)
+    assert found.kind == "transforms" and len(found.photos) == len(found.views) == 3
+    by_stem = dict(zip(unique_stems(model.names), model.camera_from_world, strict=True))
+    for name, view in found.views.items():
+        assert (view.width, view.height, *view.params[:4]) == (
+            CAMERA.width, CAMERA.height, CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy,
+        )  # fmt: skip
+        np.testing.assert_allclose(view.camera_from_world, by_stem[Path(name).stem], atol=1e-6)
+    again = detect_source(project)
+    assert again.kind == "colmap" and again.given_model == project / "sparse" / "0" and len(again.photos) == 3
 
 
 def mixed_cameras(monkeypatch: pytest.MonkeyPatch) -> list[Camera]:

@@ -97,6 +97,11 @@ def test_commands_in_the_documentation_are_understood() -> None:
         assert all(option in known for option in others if option.startswith("--")), f"{where}: {line}"
 
 
+def filled(node: ast.JoinedStr) -> str:
+    """A formatted text with a NUL where a value is filled in."""
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in node.values)
+
+
 @functools.cache
 def templates() -> list[str]:
     """The texts in the sources, docstrings aside, with a NUL where a value is filled in."""
@@ -108,33 +113,76 @@ def templates() -> list[str]:
             if id(node) in docstrings:
                 continue
             if isinstance(node, ast.JoinedStr):
-                parts = [str(p.value) if isinstance(p, ast.Constant) else "\0" for p in node.values]
-                found.append("".join(parts))
+                found.append(filled(node))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.append(node.value)
     return [re.sub(" +", " ", text) for text in found]
 
 
 def quoted_messages() -> list[str]:
-    """Code spans of the page that are sentences: not commands, options or names."""
+    """Code spans of the page that are sentences, not commands, options or names; and all in the first column of a table
+    of messages, however they begin."""
     text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
     plain = ("deblurgs ", "pip ", "echo ", "--", "tools/", "masks/")
-    return [span for span in spans if " " in span and not span.startswith(plain)]
+    keys = "\n".join(
+        row.partition("|")[0]
+        for table in re.findall(
+            r"^\| (?:message|line|reason) \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.MULTILINE
+        )
+        for row in re.findall(r"^\| (.+)$", table, re.MULTILINE)
+    )
+    return [
+        *(span for span in code_spans(text) if " " in span and not span.startswith(plain)),
+        *(span for span in code_spans(keys) if span.startswith("--")),
+    ]
+
+
+def code_spans(text: str) -> list[str]:
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]
 
 
 def test_every_message_of_the_troubleshooting_page_exists() -> None:
     """`...` stands for anything, values that are filled in included; all else must be there to the letter."""
     messages = quoted_messages()
-    assert len(messages) > 80
+    assert len(messages) > 80 and any(message.startswith("--max-frames ...:") for message in messages)
     for message in messages:
         assert is_said(message), f"no message of the program: {message}"
 
 
 def is_said(message: str) -> bool:
+    return any(fits(message, text) for text in templates())
+
+
+def fits(message: str, text: str) -> bool:
     pieces = message.split("...")
-    pattern = re.compile(".*?".join(map(re.escape, pieces)), re.DOTALL)
-    return any(pattern.search(text) for text in templates() if all(piece in text for piece in pieces))
+    pattern = ".*?".join(map(re.escape, pieces))
+    return all(piece in text for piece in pieces) and re.search(pattern, text, re.DOTALL) is not None
+
+
+def test_messages_stand_under_the_exit_code_they_end_with() -> None:
+    """Of those that an error of ours is raised with on the spot; most others are put together before."""
+    from deblurgs import errors
+
+    raised: list[tuple[str, int]] = []
+    for path in sorted((ROOT / "deblurgs").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)):
+                continue
+            kind = getattr(errors, getattr(node.exc.func, "id", ""), None)
+            for part in ast.walk(node.exc) if kind is not None else ():
+                if isinstance(part, ast.JoinedStr):
+                    raised.append((re.sub(" +", " ", filled(part)), kind.exit_code))
+                elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    raised.append((re.sub(" +", " ", part.value), kind.exit_code))
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    checked = 0
+    for code, section in re.findall(r"^## Exit code (\d+)(.*?)(?=^## )", page, re.DOTALL | re.MULTILINE):
+        keys = "\n".join(re.findall(r"^\| (.+?) \|", section, re.MULTILINE))
+        for message in (span for span in code_spans(keys) if " " in span):
+            codes = {number for text, number in raised if fits(message, text)}
+            assert not codes or int(code) in codes, f"{message!r} ends with {codes}, not {code}"
+            checked += bool(codes)
+    assert checked > 40
 
 
 def test_a_message_that_nobody_says_is_noticed() -> None:

@@ -73,19 +73,35 @@ class Page:
             before = now
         pytest.fail(f"the picture still changes after {PATIENCE_S:.0f} s")
 
-    def click(self, x: int, y: int) -> None:
-        """With the mouse, as a person does: point, wait for the highlight, press. Pixels of the window."""
+    def click(self, aim: Callable[[], tuple[int, int]], what: str, *, beside: tuple[int, int]) -> None:
+        """Press on something in the scene that can be clicked, as a person does: point at it, see the hand, press.
+
+        aim() -> pixels of the window, as far as is known now; beside: where there is nothing to click. A busy browser
+        draws the scene long after the server has sent it, and tells its camera late; so the hand decides when to press,
+        and the aim must still hold then.
+        """
         from selenium.webdriver.common.actions.action_builder import ActionBuilder
 
-        act = ActionBuilder(self.driver)
-        act.pointer_action.move_to_location(x - 3, y - 3)
-        act.pointer_action.pause(0.6)
-        act.pointer_action.move_to_location(x, y)
-        act.pointer_action.pause(0.8)
-        act.pointer_action.pointer_down()
-        act.pointer_action.pause(0.05)
-        act.pointer_action.pointer_up()
-        act.perform()
+        hand = "return [...document.querySelectorAll('canvas')].some(c => c.style.cursor === 'pointer')"
+        end = time.monotonic() + PATIENCE_S
+        while time.monotonic() < end:
+            x, y = aim()
+            point = ActionBuilder(self.driver)
+            # What comes into sight under a pointer is not noticed before that has left and come back.
+            point.pointer_action.move_to_location(*beside)
+            point.pointer_action.pause(0.5)
+            point.pointer_action.move_to_location(x, y)
+            point.perform()
+            until = time.monotonic() + 3.0
+            while not (seen := self.driver.execute_script(hand)) and time.monotonic() < until:
+                time.sleep(0.1)
+            if seen and aim() == (x, y):
+                press = ActionBuilder(self.driver)
+                press.pointer_action.pointer_down()
+                press.pointer_action.pointer_up()
+                press.perform()
+                return
+        pytest.fail(f"not within {PATIENCE_S:.0f} s: the hand over {what}")
 
     def until(self, holds: Callable[[], bool], what: str) -> None:
         """Wait until something is true; fail with `what` otherwise."""

@@ -65,12 +65,18 @@ def test_a_click_on_a_frustum_flies_to_its_frame(frame: int) -> None:
         there = view_of(exposure_pose(frames, frame, 0.5), frames.cameras[frame])
         # The middle of the frustum's picture, drawn 0.025 before the frame's camera.
         middle = there.position + np.array([0.0, 0.0, 0.02])
-        point = client_view(canvas.client).camera_from_world() @ np.append(middle, 1.0)
-        box = page.driver.execute_script("return document.querySelector('canvas').getBoundingClientRect()")
-        focal_px = 0.5 * box["height"] / np.tan(0.5 * camera.fov)
-        x = box["x"] + 0.5 * box["width"] + focal_px * point[0] / point[2]
-        y = box["y"] + 0.5 * box["height"] + focal_px * point[1] / point[2]
-        page.click(round(x), round(y))
+
+        def aim() -> tuple[int, int]:
+            point = client_view(canvas.client).camera_from_world() @ np.append(middle, 1.0)
+            box = page.driver.execute_script(
+                "return document.querySelector('canvas').getBoundingClientRect()"
+            )
+            focal_px = 0.5 * box["height"] / np.tan(0.5 * camera.fov)
+            x = box["x"] + 0.5 * box["width"] + focal_px * point[0] / point[2]
+            y = box["y"] + 0.5 * box["height"] + focal_px * point[1] / point[2]
+            return round(x), round(y)
+
+        page.click(aim, f"the frustum of frame {frame}", beside=(8, 8))
         page.until(lambda: canvas.wanted.frame == frame, "the frame at the server")
         page.until(lambda: np.allclose(camera.position, there.position, atol=1e-3), "the camera at its place")
     finally:

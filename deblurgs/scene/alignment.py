@@ -9,6 +9,8 @@ from deblurgs.scene.transform import Float64, Similarity
 # their distance from the origin: only rounding is left.
 _COINCIDENT = 1e-9
 _ALIGN_STEPS = 30
+_SLIDE_STEPS = 10
+_UNIFORM_VARIANCE = 1.0 / 12.0
 
 
 def umeyama(
@@ -111,6 +113,42 @@ def align_views(
         step = _aligning_step(moved, local, depth, residual, weight, dst[:, :3, :3])
         found = step @ found
         if abs(step.scale - 1.0) + np.abs(step.rotation - np.eye(3)).max() < 1e-12:
+            break
+    return found
+
+
+def align_to_paths(
+    camera_from_world_src: NDArray[np.floating],
+    paths: NDArray[np.floating],
+    depths_src: NDArray[np.floating],
+    half_extents: NDArray[np.floating],
+    noise: NDArray[np.floating],
+) -> Similarity:
+    """`align_views` where a source camera [F,4,4] was anywhere on a path through the destination world.
+
+    paths [F,V,4,4]: camera_from_world at V even steps from the opening of the shutter to its closing. Structure from
+    motion sees a blurred frame from one place on its path, and which one differs from frame to frame by more than it
+    errs across the path. `align_views` and the choice of the likeliest place take turns: it is the one with the least
+    sum of squares of what the pictures differ by, in units of `noise` [F] (a share of the focal length), and of the
+    time from mid-exposure, in units of its standard deviation if all times are equally likely.
+    """
+    src, paths = np.asarray(camera_from_world_src, np.float64), np.asarray(paths, np.float64)
+    noise = np.asarray(noise, np.float64)
+    seen = _grid_points(np.asarray(depths_src, np.float64), np.asarray(half_extents, np.float64))
+    world = np.einsum("fji,fgj->fgi", src[:, :3, :3], seen - src[:, None, :3, 3])
+    target = seen[:, None, :, :2] / seen[:, None, :, 2:]
+    times = np.linspace(-0.5, 0.5, paths.shape[1]) if paths.shape[1] > 1 else np.zeros(1)
+    frames = np.arange(len(src))
+    place = np.full(len(src), paths.shape[1] // 2)
+    for _ in range(_SLIDE_STEPS):
+        found = align_views(src, paths[frames, place], depths_src, half_extents, noise)
+        local = np.einsum("fvij,fgj->fvgi", paths[..., :3, :3], found.apply_points(world))
+        local += paths[:, :, None, :3, 3]
+        # Points that a camera would not see have no picture; far off is near enough to the truth.
+        apart = local[..., :2] / np.maximum(local[..., 2:], 1e-3 * seen[:, None, :, 2:]) - target
+        misfit = np.square(apart).sum(-1).mean(-1) / np.square(noise)[:, None]
+        before, place = place, (misfit + np.square(times) / _UNIFORM_VARIANCE).argmin(axis=1)
+        if (place == before).all():
             break
     return found
 

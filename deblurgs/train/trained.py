@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deblurgs.config import TrainConfig
-from deblurgs.scene.alignment import align_views
+from deblurgs.scene.alignment import align_to_paths
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.continuous import ContinuousTrajectory
 from deblurgs.scene.gaussians import Gaussians
@@ -18,8 +18,10 @@ from deblurgs.train.views import count_views, exposure_lengths_px
 
 SFM_NOISE_PX = 1.0
 """How far off structure from motion has a sharp frame."""
-SFM_NOISE_OF_BLUR = 0.5
-"""How much further off, as a share of its path length, it has a blurred one."""
+SFM_NOISE_OF_BLUR = 0.1
+"""How much further off its path, as a share of the path's length, it has a blurred one."""
+PLACES = 33
+"""Places on a path at which structure from motion may have seen the frame."""
 
 
 @dataclass
@@ -80,15 +82,16 @@ class TrainedScene:
 
 @torch.no_grad()
 def frame_drift(trajectory: AnyTrajectory, cameras: list[Camera], depths: Tensor) -> Similarity:
-    """trained_from_sfm, the similarity after which the SfM poses show what the mid-exposure poses of all frames show.
+    """trained_from_sfm, the similarity after which the SfM poses show what the frames' paths show.
 
-    cameras and depths [F] (typical, SfM side of the scene frame) of the frames. Where in its blur SfM has put a camera
-    is not known, so frames with long paths count less.
+    cameras and depths [F] (typical, SfM side of the scene frame) of the frames. Where on its path SfM has put a camera
+    is not known; `align_to_paths` finds it for each frame.
     """
     blur_px = exposure_lengths_px(trajectory, cameras, depths).double().cpu().numpy()
     sfm = trajectory.camera_from_world_sfm.double().cpu().numpy()
     extents = np.array([(0.5 * c.width / c.fx, 0.5 * c.height / c.fy) for c in cameras])
-    return align_views(
-        sfm, trajectory.all_at(0.5).double().cpu().numpy(), depths.double().cpu().numpy(), extents,
-        noise=np.hypot(SFM_NOISE_PX, SFM_NOISE_OF_BLUR * blur_px),
-    )  # fmt: skip
+    u = torch.linspace(0.0, 1.0, PLACES, device=depths.device)
+    paths = trajectory(trajectory.frame_numbers, u).double().cpu().numpy()
+    focal = np.array([c.fx for c in cameras])
+    noise = np.hypot(SFM_NOISE_PX, SFM_NOISE_OF_BLUR * blur_px) / focal
+    return align_to_paths(sfm, paths, depths.double().cpu().numpy(), extents, noise)

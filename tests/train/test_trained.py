@@ -23,3 +23,18 @@ def test_blurred_frames_do_not_move_the_scene() -> None:
     drift = frame_drift(path, [CAMERA] * 12, torch.ones(12))
     # One pixel at depth 1 is 1/250; if all counted alike, half of the 5 px would remain.
     assert abs(float(drift.translation[0])) < 0.1 / 250
+
+
+def test_a_frame_may_have_been_seen_from_anywhere_on_its_path() -> None:
+    """Every frame went 20 px in a direction of its own; structure from motion had all of them near the left end."""
+    tangents = torch.zeros(12, 6)
+    tangents[:, 0], tangents[:, 1] = torch.linspace(-1.0, 1.0, 12), 0.3 * (torch.arange(12) % 3 - 1)
+    path = Trajectory(se3_exp(tangents), "linear", 2)
+    angle = torch.linspace(-1.4, 1.4, 12)[torch.arange(12) * 5 % 12]
+    direction = torch.stack([angle.cos(), angle.sin()], dim=1)
+    with torch.no_grad():
+        path.knots.zero_()
+        path.knots[:, 0, :2], path.knots[:, 1, :2] = -0.02 * direction, 0.06 * direction
+    drift = frame_drift(path, [CAMERA] * 12, torch.ones(12))
+    # In pixels at depth 1. Taking all for mid-exposure would leave 3 px.
+    assert abs(250 * float(drift.translation[0])) < 0.5

@@ -66,15 +66,15 @@ struct Job {
 // One evaluation of the photometric loss. Scratch rows have kLossPad numbers on both sides.
 constexpr int kLossPad = 16;
 constexpr int kLossTaps = 11;
-constexpr int kLossScratchRows = (3 + 4 + 3) * kLossTaps + 5;
+constexpr int kLossScratchRows = (4 + 4 + 3) * kLossTaps + 8;
 struct LossJob {
     const float *prediction, *observed, *weight; // [H,W,3], [H,W,3], [H,W] or null
     float *gradient, *l1_map;                    // [H,W,3], [H,W]; may be null
     int width, height, stride, bands, rows_per_band;
-    bool encode_srgb, want_ssim;
-    float l1_factor, ssim_factor;                // of the weighted sums over pixels and channels
+    bool encode_srgb, want_ssim, want_edges;
+    float l1_factor, ssim_factor, edge_factor;   // of the weighted sums over pixels and channels
     float* scratch;                              // [workers, kLossScratchRows, stride]
-    double *l1_sums, *ssim_sums;                 // [3 * bands]
+    double *l1_sums, *ssim_sums, *edge_sums;     // [3 * bands]
 };
 
 struct Kernels {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// L1 and SSIM (Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004) with the
-// gradient, in one sweep down a band of rows of one channel: a row enters display space and is blurred across; five rows
+// L1, SSIM (Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004) and L1 of the
+// steps between neighbouring pixels, with the gradient, in one sweep down a band of rows of one channel: a row enters display space and is blurred across; five rows
 // behind it moments, SSIM and its slopes appear and the slopes are blurred across; another five behind, the gradient.
 // Everything in between lives in rings of eleven rows that stay in the cache. Windows reach over the border into zeros,
 // as a padded convolution does.
@@ -60,11 +60,12 @@ DEBLURGS_INLINE F pixel_weights(const LossJob& job, int row, int i) {
     return F::load(t);
 }
 
-// One row of one channel: the prediction in display space and its slope, the observation; zeros left and right. Returns
-// the weighted sum of |difference|.
-inline float enter_row(const LossJob& job, int channel, int row, float* y, float* x, float* slope) {
+// One row of one channel: the prediction in display space and its slope, the observation, their difference; zeros left
+// and right. Returns the weighted sum of |difference|.
+inline float enter_row(const LossJob& job, int channel, int row, float* y, float* x, float* slope, float* apart) {
     const int wide = job.stride - 2 * kLossPad;
     for (int i = -kLossPad; i < 0; ++i) y[i] = x[i] = y[wide - 1 - i] = x[wide - 1 - i] = 0.0f;
+    apart[wide] = 0.0f;
     const float* p = job.prediction + 3 * (size_t)row * job.width + channel;
     const float* o = job.observed + 3 * (size_t)row * job.width + channel;
     for (int i = 0; i < job.width; ++i) {
@@ -79,6 +80,7 @@ inline float enter_row(const LossJob& job, int channel, int row, float* y, float
         if (job.encode_srgb) shown = srgb_from_linear(shown, &d);
         d.store(slope + i);
         const F difference = shown - target;
+        difference.store(apart + i);
         // A pixel of weight zero shows the observation itself, so that it does not disturb its neighbours.
         (job.weight ? fma(weight, difference, target) : keep(weight > F(0.0f), shown)).store(y + i);
         total = fma(weight, abs(difference), total);
@@ -113,20 +115,52 @@ inline float similarity_row(const LossJob& job, int row, const float* const rows
     return sum(total);
 }
 
-inline void gradient_row(const LossJob& job, int channel, int row, const float* y, const float* x, const float* slope,
-                         const float* const rows[kLossTaps]) {
+DEBLURGS_INLINE F sign(F a, F size) {
+    const F zero(0.0f);
+    return select(a > zero, size, select(a < zero, -size, zero));
+}
+
+// The steps of the difference from the pixels of a row to their neighbours on the right and below (null: none there),
+// as weight times sign. Returns the weighted sum of |step|.
+inline float edge_row(const LossJob& job, int row, const float* apart, const float* below, float* across, float* down) {
     const int wide = job.stride - 2 * kLossPad;
-    const F zero(0.0f), two(2.0f), l1_factor(job.l1_factor);
+    F total(0.0f);
+    for (int i = 0; i < wide; i += kLanes) {
+        const F here = F::load(apart + i), weight = pixel_weights(job, row, i);
+        const F step = F::load(apart + i + 1) - here, both = weight * pixel_weights(job, row, i + 1);
+        total = fma(both, abs(step), total);
+        sign(step, both).store(across + i);
+        if (below) {
+            const F fall = F::load(below + i) - here, pair = weight * pixel_weights(job, row + 1, i);
+            total = fma(pair, abs(fall), total);
+            sign(fall, pair).store(down + i);
+        } else {
+            F(0.0f).store(down + i);
+        }
+    }
+    across[-1] = 0.0f;
+    return sum(total);
+}
+
+// across, above, below: from `edge_row` of this row, the row above it, this row; read with edges only.
+inline void gradient_row(const LossJob& job, int channel, int row, const float* y, const float* x, const float* slope,
+                         const float* const rows[kLossTaps], const float* across, const float* above,
+                         const float* below) {
+    const int wide = job.stride - 2 * kLossPad;
+    const F two(2.0f), l1_factor(job.l1_factor);
     for (int i = 0; i < wide; i += kLanes) {
         const F a = F::load(y + i), b = F::load(x + i);
-        F g = select(a > b, l1_factor, select(a < b, -l1_factor, zero));
+        F g = sign(a - b, l1_factor);
         if (job.want_ssim) {
             const size_t map = (size_t)kLossTaps * job.stride;
             const F by_mean = blur_down(rows, i), by_square = blur_down(rows, map + i);
             g += fma(b, blur_down(rows, 2 * map + i), fma(two * a, by_square, by_mean));
         }
-        g *= F::load(slope + i);
         if (job.weight) g *= pixel_weights(job, row, i);
+        if (job.want_edges)
+            g = fma(F(job.edge_factor),
+                    F::load(across + i - 1) - F::load(across + i) + F::load(above + i) - F::load(below + i), g);
+        g *= F::load(slope + i);
         alignas(64) float t[kLanes];
         g.store(t);
         float* out = job.gradient + 3 * ((size_t)row * job.width + i) + channel;
@@ -146,21 +180,26 @@ inline void loss_band(const LossJob* job_ptr, int task, int worker) {
     float* y_ring = job.scratch + (size_t)worker * kLossScratchRows * stride + kLossPad;
     float* x_ring = y_ring + kLossTaps * stride;
     float* slope_ring = x_ring + kLossTaps * stride;
-    float* moment_ring = slope_ring + kLossTaps * stride;
+    float* apart_ring = slope_ring + kLossTaps * stride;
+    float* moment_ring = apart_ring + kLossTaps * stride;
     float* pull_ring = moment_ring + kMaps * kLossTaps * stride;
     float* squares = pull_ring + 3 * kLossTaps * stride;
     float* product = squares + stride;
     float* const slopes[3] = {product + stride, product + 2 * stride, product + 3 * stride};
+    float* across = product + 4 * stride;
+    float *above = product + 5 * stride, *below = product + 6 * stride;
+    memset(above, 0, sizeof(float) * wide);
     for (float* row : slopes)
         for (int i = 1; i <= kLossPad; ++i) row[-i] = row[wide - 1 + i] = 0.0f;
 
-    double l1 = 0.0, ssim = 0.0;
-    const int reach = job.want_ssim ? kReach : 0;
+    double l1 = 0.0, ssim = 0.0, edges = 0.0;
+    const int reach = job.want_ssim ? kReach : job.want_edges ? 1 : 0;
     for (int row = begin - 2 * reach; row < end + 2 * reach; ++row) {
         const bool inside = row >= 0 && row < job.height;
         float *y = y_ring + ring_row(row) * stride, *x = x_ring + ring_row(row) * stride;
         if (inside) {
-            const float part = enter_row(job, channel, row, y, x, slope_ring + ring_row(row) * stride);
+            const float part = enter_row(job, channel, row, y, x, slope_ring + ring_row(row) * stride,
+                                         apart_ring + ring_row(row) * stride);
             if (row >= begin && row < end) l1 += part;
         }
         const float* rows[kLossTaps];
@@ -194,13 +233,26 @@ inline void loss_band(const LossJob* job_ptr, int task, int worker) {
             }
         }
         const int last = row - 2 * reach;
-        if (last < begin || !job.gradient) continue;
-        for (int k = 0; k < kLossTaps; ++k) rows[k] = pull_ring + ring_row(last - kReach + k) * stride;
-        const size_t at = ring_row(last) * stride;
-        gradient_row(job, channel, last, y_ring + at, x_ring + at, slope_ring + at, rows);
+        const bool edged = job.want_edges && last >= 0 && last >= begin - 1; // One row early: `above` of the first.
+        if (edged) {
+            const float* next = last + 1 < job.height ? apart_ring + ring_row(last + 1) * stride : nullptr;
+            const float part = edge_row(job, last, apart_ring + ring_row(last) * stride, next, across, below);
+            if (last >= begin) edges += part;
+        }
+        if (last >= begin && job.gradient) {
+            for (int k = 0; k < kLossTaps; ++k) rows[k] = pull_ring + ring_row(last - kReach + k) * stride;
+            const size_t at = ring_row(last) * stride;
+            gradient_row(job, channel, last, y_ring + at, x_ring + at, slope_ring + at, rows, across, above, below);
+        }
+        if (edged) {
+            float* const row_above = below;
+            below = above;
+            above = row_above;
+        }
     }
     job.l1_sums[task] = l1;
     job.ssim_sums[task] = ssim;
+    job.edge_sums[task] = edges;
 }
 
 // Mean over the channels of |prediction - observation| in display space, one row; asked for rarely.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// L1 and SSIM (Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004) with the
-// gradient, in two passes over tiles of 16x16 pixels of one channel. The first blurs the four moments across and down in
-// shared memory and leaves the three slopes of SSIM; the second blurs those and adds the slope of L1. Windows reach over
+// L1, SSIM (Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004) and L1 of the
+// steps between neighbouring pixels, with the gradient, in two passes over tiles of 16x16 pixels of one channel. The first
+// blurs the four moments across and down in
+// shared memory and leaves the three slopes of SSIM; the second blurs those and adds the slopes of the others. Windows reach over
 // the border into zeros, as a padded convolution does. The curve from linear light is part of both passes.
 #pragma once
 
@@ -47,6 +48,32 @@ DEBLURGS_DEVICE Shown shown_at(const LossImage& a, int row, int column, int chan
     return s;
 }
 
+// Sum over the neighbours on the right and below of weight |step of the difference to there|, and over all four of weight
+// times its slope; a step has the product of both ends' weights, of which here's is left out.
+DEBLURGS_DEVICE float steps_from(const LossImage& a, int row, int column, int channel, const Shown& here) {
+    float sum = 0.0f;
+    if (column + 1 < a.width) {
+        const Shown next = shown_at(a, row, column + 1, channel);
+        sum = next.weight * fabsf(next.difference - here.difference);
+    }
+    if (row + 1 < a.height) {
+        const Shown next = shown_at(a, row + 1, column, channel);
+        sum = fmaf(next.weight, fabsf(next.difference - here.difference), sum);
+    }
+    return sum;
+}
+DEBLURGS_DEVICE float slope_of_steps(const LossImage& a, int row, int column, int channel, const Shown& here) {
+    float sum = 0.0f;
+#pragma unroll
+    for (int side = 0; side < 4; ++side) {
+        const int at_y = row + (side == 0) - (side == 1), at_x = column + (side == 2) - (side == 3);
+        if (at_y < 0 || at_y >= a.height || at_x < 0 || at_x >= a.width) continue;
+        const Shown next = shown_at(a, at_y, at_x, channel);
+        sum += here.difference > next.difference ? next.weight : here.difference < next.difference ? -next.weight : 0.0f;
+    }
+    return sum;
+}
+
 // Sum over a block of 256 threads as a tree in fixed order; thread 0 gets it.
 DEBLURGS_DEVICE float block_sum(float x, float* scratch) {
     const float sum = warp_sum(x);
@@ -78,10 +105,11 @@ deblurgs_loss_weight(const float* weights, float* weight_sum, long long count) {
 }
 
 // Grid (tiles across, tiles down, 3 channels). slopes [3 kinds, 3 channels, H, W] (by mean, by square, by product, of the
-// sum of weighted SSIM; null without a gradient), parts [blocks, 2] = sums of weight |difference| and weight SSIM.
+// sum of weighted SSIM; null without a gradient), parts [blocks, 3] = sums of weight |difference|, weight SSIM and weight
+// |step|, the last 0 without `edges`.
 DEBLURGS_KERNEL __launch_bounds__(256)
 deblurgs_loss_similarity(const float* prediction, const float* observed, const float* weight, float* slopes, float* parts,
-                         int width, int height, int encode) {
+                         int width, int height, int encode, int edges) {
     using namespace deblurgs;
     __shared__ float y[kApron][kApron + 1], x[kApron][kApron + 1];
     __shared__ float across[4][kApron][kLossTile + 1];
@@ -122,8 +150,12 @@ deblurgs_loss_similarity(const float* prediction, const float* observed, const f
     }
     __syncthreads();
     const int row = thread / kLossTile, column = thread % kLossTile, at_y = top + row, at_x = left + column;
-    float ssim_part = 0.0f;
+    float ssim_part = 0.0f, edge_part = 0.0f;
     if (at_y < height && at_x < width) {
+        if (edges) {
+            const Shown here = shown_at(image, at_y, at_x, channel);
+            edge_part = here.weight * steps_from(image, at_y, at_x, channel, here);
+        }
         float m[4] = {0.0f, 0.0f, 0.0f, 0.0f};
 #pragma unroll
         for (int k = 0; k < kTaps; ++k)
@@ -147,48 +179,51 @@ deblurgs_loss_similarity(const float* prediction, const float* observed, const f
         }
     }
     const float l1_sum = block_sum(l1, scratch), ssim_sum = block_sum(ssim_part, scratch);
+    const float edge_sum = block_sum(edge_part, scratch);
     if (thread == 0) {
         const i64 block = ((i64)blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
-        parts[2 * block] = l1_sum;
-        parts[2 * block + 1] = ssim_sum;
+        parts[3 * block] = l1_sum;
+        parts[3 * block + 1] = ssim_sum;
+        parts[3 * block + 2] = edge_sum;
     }
 }
 
-// One block. terms [3] = loss, mean |d|, mean SSIM. weight_sum [1] or null: then `pixels`.
+// One block. terms [4] = loss, mean |d|, mean SSIM, mean |step|. weight_sum [1] or null: then `pixels`.
 DEBLURGS_KERNEL __launch_bounds__(256)
 deblurgs_loss_terms(const float* parts, const float* weight_sum, float* terms, int num_parts, float pixels,
-                    float ssim_weight) {
+                    float ssim_weight, float edge_weight) {
     using namespace deblurgs;
-    __shared__ double l1[256], ssim[256];
-    double a = 0.0, b = 0.0;
-    for (int i = (int)threadIdx.x; i < num_parts; i += 256) {
-        a += (double)parts[2 * (i64)i];
-        b += (double)parts[2 * (i64)i + 1];
+    __shared__ double sums[3][256];
+#pragma unroll
+    for (int k = 0; k < 3; ++k) {
+        double sum = 0.0;
+        for (int i = (int)threadIdx.x; i < num_parts; i += 256) sum += (double)parts[3 * (i64)i + k];
+        sums[k][threadIdx.x] = sum;
     }
-    l1[threadIdx.x] = a;
-    ssim[threadIdx.x] = b;
     __syncthreads();
     for (int step = 128; step > 0; step /= 2) {
-        if ((int)threadIdx.x < step) {
-            l1[threadIdx.x] += l1[threadIdx.x + step];
-            ssim[threadIdx.x] += ssim[threadIdx.x + step];
-        }
+        if ((int)threadIdx.x < step)
+#pragma unroll
+            for (int k = 0; k < 3; ++k) sums[k][threadIdx.x] += sums[k][threadIdx.x + step];
         __syncthreads();
     }
     if (threadIdx.x != 0) return;
     const double total = weight_sum ? (double)weight_sum[0] : (double)pixels;
-    const double mean_l1 = total > 0.0 ? l1[0] / (3.0 * total) : 0.0;
-    const double mean_ssim = total > 0.0 ? ssim[0] / (3.0 * total) : 1.0;
-    terms[0] = (float)((1.0 - (double)ssim_weight) * mean_l1 + (double)ssim_weight * (1.0 - mean_ssim));
+    const double mean_l1 = total > 0.0 ? sums[0][0] / (3.0 * total) : 0.0;
+    const double mean_ssim = total > 0.0 ? sums[1][0] / (3.0 * total) : 1.0;
+    const double mean_edge = total > 0.0 ? 0.5 * sums[2][0] / (3.0 * total) : 0.0;
+    terms[0] = (float)((1.0 - (double)ssim_weight) * mean_l1 + (double)ssim_weight * (1.0 - mean_ssim) +
+                       (double)edge_weight * mean_edge);
     terms[1] = (float)mean_l1;
     terms[2] = (float)mean_ssim;
+    terms[3] = (float)mean_edge;
 }
 
 // Grid as deblurgs_loss_similarity. gradient [H,W,3] of the loss by the prediction.
 DEBLURGS_KERNEL __launch_bounds__(256)
 deblurgs_loss_gradient(const float* prediction, const float* observed, const float* weight, const float* slopes,
                        const float* weight_sum, float* gradient, int width, int height, int encode, float pixels,
-                       float ssim_weight) {
+                       float ssim_weight, float edge_weight) {
     using namespace deblurgs;
     __shared__ float kinds[3][kApron][kApron + 1];
     __shared__ float across[3][kApron][kLossTile + 1];
@@ -227,6 +262,7 @@ deblurgs_loss_gradient(const float* prediction, const float* observed, const flo
     const Shown s = shown_at(image, at_y, at_x, channel);
     const float sign = s.value > s.target ? 1.0f : s.value < s.target ? -1.0f : 0.0f;
     const float by_ssim = fmaf(s.target, pull[2], fmaf(2.0f * s.value, pull[1], pull[0]));
-    const float g = scale * ((1.0f - ssim_weight) * sign - ssim_weight * by_ssim);
-    gradient[3 * ((i64)at_y * width + at_x) + channel] = g * s.slope * s.weight;
+    float g = (1.0f - ssim_weight) * sign - ssim_weight * by_ssim;
+    if (edge_weight != 0.0f) g = fmaf(0.5f * edge_weight, slope_of_steps(image, at_y, at_x, channel, s), g);
+    gradient[3 * ((i64)at_y * width + at_x) + channel] = scale * g * s.slope * s.weight;
 }

@@ -174,6 +174,11 @@ class TrainConfig:
     """Spherical harmonics degree of view-dependent colour, 0 to 3."""
     ssim_weight: float = 0.2
     """Weight of D-SSIM; L1 gets the rest."""
+    edge_weight: float = 10.0
+    """Weight of the L1 of steps between neighbouring pixels, added to both.
+    What is fine survives blur weakest and would be learnt last; steps count it more."""
+    edges_from: float = 0.6
+    """Share of all steps after which these steps count: before, they would draw detail along wrong paths."""
     opacity_reg: float = 0.01
     """Weight of the mean opacity (keeps Gaussians ready for relocation)."""
     scale_reg: float = 0.01
@@ -226,11 +231,12 @@ class TrainConfig:
         _require(self, self.max_side >= MIN_SIDE_PX, "max_side", f"at least {MIN_SIDE_PX}")
         _require(self, 0 <= self.sh_degree <= 3, "sh_degree", "from 0 to 3")
         _require(self, 0 <= self.ssim_weight <= 1, "ssim_weight", "from 0 to 1")
-        for name in ("opacity_reg", "scale_reg"):
+        for name in ("edge_weight", "opacity_reg", "scale_reg"):
             _require(self, getattr(self, name) >= 0, name, "0 or more")
         # Rates fall along a straight line on a log scale, which zero is not on.
         for name in ("means_lr", "means_lr_end", "scales_lr", "opacities_lr", "colors_lr", "quats_lr"):
             _require(self, getattr(self, name) > 0, name, "above 0")
+        _require(self, 0 <= self.edges_from <= 1, "edges_from", "from 0 to 1")
         _require(self, 0 <= self.cool_from <= 1, "cool_from", "from 0 to 1")
         _require(self, 0 < self.cool_to <= 1, "cool_to", "above 0, up to 1")
         _require(self, 0 <= self.held_out <= 0.5, "held_out", "from 0 to 0.5")

@@ -31,6 +31,7 @@ VARIANTS: dict[str, tuple[str, list[str]]] = {
     "shifted-views": ("half the views, shifted at random", [
         "--train.trajectory.jitter", "--train.trajectory.px-per-view", "3.6"]),
     "one-scale": ("no coarse scales", []),  # its options depend on the number of steps, see `options_of`
+    "no-edges": ("no comparison of steps between pixels", ["--train.edge-weight", "0"]),
     "stay": ("Gaussians stay where they were put", ["--train.density.relocate", "0"]),
     "mcmc": ("relocation for annealed splitting", ["--train.density.strategy", "mcmc"]),
     "no-gain": ("no gains per frame", ["--train.photometry.no-gain"]),

@@ -17,10 +17,11 @@ def cuda_loss(
     observed: Tensor,
     *,
     ssim_weight: float = 0.2,
+    edge_weight: float = 0.0,
     encode_srgb: bool = True,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """(1 - ssim_weight) * mean |d| + ssim_weight * (1 - mean SSIM), a scalar; Kerbl et al. 2023, eq. 7.
+    """(1 - ssim_weight) * mean |d| + ssim_weight * (1 - mean SSIM) + edge_weight * mean |step of d|, a scalar.
 
     What `deblurgs.train.losses.photometric_loss` defines, on float32 tensors of the launcher's device: prediction
     [H,W,3] linear light when `encode_srgb`, else display values; observed [H,W,3] display values; mask [H,W] weight per
@@ -40,7 +41,7 @@ def cuda_loss(
             raise ValueError(
                 f"{name} must be a float32 tensor on {launcher.device}, got {tensor.dtype} on {tensor.device}"
             )
-    return _Photometric.apply(prediction, observed, mask, ssim_weight, encode_srgb, launcher)  # type: ignore[return-value]
+    return _Photometric.apply(prediction, observed, mask, ssim_weight, edge_weight, encode_srgb, launcher)  # type: ignore[return-value]
 
 
 class _Photometric(torch.autograd.Function):
@@ -53,6 +54,7 @@ class _Photometric(torch.autograd.Function):
         observed: Tensor,
         mask: Tensor | None,
         ssim_weight: float,
+        edge_weight: float,
         encode_srgb: bool,
         launcher: Launcher,
     ) -> Tensor:
@@ -62,7 +64,7 @@ class _Photometric(torch.autograd.Function):
         grid, block, one_block = (-(-width // _TILE), -(-height // _TILE), 3), (256, 1, 1), (1, 1, 1)
         num_parts = grid[0] * grid[1] * grid[2]
         size = (np.int32(width), np.int32(height), np.int32(encode_srgb))
-        weighting = (np.float32(height * width), np.float32(ssim_weight))
+        weighting = (np.float32(height * width), np.float32(ssim_weight), np.float32(edge_weight))
         images = (prediction, observed, mask)
 
         weight_sum = None
@@ -72,8 +74,9 @@ class _Photometric(torch.autograd.Function):
                 "deblurgs_loss_weight", one_block, block, (mask, weight_sum, np.int64(height * width))
             )
         slopes = prediction.new_empty(3, 3, height, width) if ctx.needs_input_grad[0] else None
-        parts, terms = prediction.new_empty(num_parts, 2), prediction.new_empty(3)
-        launcher.launch("deblurgs_loss_similarity", grid, block, (*images, slopes, parts, *size))
+        parts, terms = prediction.new_empty(num_parts, 3), prediction.new_empty(4)
+        edges = np.int32(edge_weight != 0.0)
+        launcher.launch("deblurgs_loss_similarity", grid, block, (*images, slopes, parts, *size, edges))
         launcher.launch(
             "deblurgs_loss_terms",
             one_block,
@@ -94,4 +97,4 @@ class _Photometric(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         (gradient,) = ctx.saved_tensors
-        return gradient * output_gradients[0], None, None, None, None, None
+        return gradient * output_gradients[0], None, None, None, None, None, None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deblurgs.errors import UsageError
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 LIBRARY = "libdeblurgs_cpu"
 
 _f32 = ctypes.c_void_p  # pointers travel as addresses: torch owns the memory
@@ -100,8 +100,11 @@ def _declare(library: ctypes.CDLL) -> None:
         pointer, ctypes.POINTER(Exposure), pointer, ctypes.POINTER(Gradients), ctypes.c_int,
     ]  # fmt: skip
     library.deblurgs_cpu_loss.argtypes = [
-        pointer, pointer, pointer, ctypes.c_int32, ctypes.c_int32, ctypes.c_float, ctypes.c_int32, pointer, pointer,
-        pointer, ctypes.c_int,
+        pointer, pointer, pointer, ctypes.c_int32, ctypes.c_int32, ctypes.c_float, ctypes.c_float, ctypes.c_int32,
+        pointer, pointer, pointer, ctypes.c_int,
+    ]  # fmt: skip
+    library.deblurgs_cpu_spread.argtypes = [
+        pointer, pointer, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32, pointer, ctypes.c_int,
     ]  # fmt: skip
 
 

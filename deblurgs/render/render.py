@@ -10,8 +10,7 @@ from deblurgs.math.color import downscale_linear
 from deblurgs.raster.api import Rendered, rasterize
 from deblurgs.render.detail import add_detail, pixel_paths
 from deblurgs.scene.camera import Camera
-from deblurgs.scene.shutter import sample_exposure
-from deblurgs.train.model import frame_light, gathered, supersampled
+from deblurgs.train.model import exposed_light, gathered, supersampled
 from deblurgs.train.trained import TrainedScene
 
 
@@ -111,10 +110,9 @@ def frame_depth(scene: TrainedScene, frame: int, camera: Camera) -> Tensor:
 @torch.no_grad()
 def reblurred_frame(scene: TrainedScene, frame: int, camera: Camera, num_views: int) -> Tensor:
     """What the model thinks the camera recorded: the mean over the exposure, encoded sRGB in [0,1]."""
-    u, weights = sample_exposure(num_views)
-    light = frame_light(
-        scene.splats(), scene.trajectory, frame, camera, u, weights, antialiased=scene.config.antialiased,
-        supersample=scene.config.train_scale,
+    light = exposed_light(
+        scene.splats(), scene.trajectory, frame, camera, scene.depths[frame], num_views,
+        antialiased=scene.config.antialiased, supersample=scene.config.train_scale,
     ).cpu()  # fmt: skip
     photometry = scene.photometry
     return photometry.developed(photometry.exposed(light, frame)).clamp(0.0, 1.0)

@@ -140,8 +140,8 @@ def align_to_paths(
     times = np.linspace(-0.5, 0.5, paths.shape[1]) if paths.shape[1] > 1 else np.zeros(1)
     frames = np.arange(len(src))
     place = np.full(len(src), paths.shape[1] // 2)
+    found = align_views(src, paths[frames, place], depths_src, half_extents, noise)
     for _ in range(_SLIDE_STEPS):
-        found = align_views(src, paths[frames, place], depths_src, half_extents, noise)
         local = np.einsum("fvij,fgj->fvgi", paths[..., :3, :3], found.apply_points(world))
         local += paths[:, :, None, :3, 3]
         # Points that a camera would not see have no picture; far off is near enough to the truth.
@@ -150,6 +150,7 @@ def align_to_paths(
         before, place = place, (misfit + np.square(times) / _UNIFORM_VARIANCE).argmin(axis=1)
         if (place == before).all():
             break
+        found = align_views(src, paths[frames, place], depths_src, half_extents, noise)
     return found
 
 

@@ -16,7 +16,6 @@ from deblurgs.raster.api import ScreenStatistics
 from deblurgs.scene.continuous import MAX_READOUT
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.photometry import Photometry
-from deblurgs.scene.shutter import sample_exposure
 from deblurgs.train.attribution import frame_shares
 from deblurgs.train.data import (
     Pyramid,
@@ -28,7 +27,7 @@ from deblurgs.train.data import (
 from deblurgs.train.density import cap_at, make_density
 from deblurgs.train.holdout import BestState, HeldOutBlocks, Snapshot
 from deblurgs.train.losses import photometric_loss
-from deblurgs.train.model import AnyTrajectory, frame_light, supersampled
+from deblurgs.train.model import AnyTrajectory, exposed_light, supersampled
 from deblurgs.train.optimizer import FrameAdam, GaussianAdam, cooled, exponential, skip_unless
 from deblurgs.train.outcome import LOOK_EVERY, LossRecord, all_finite
 from deblurgs.train.relief import relieve
@@ -229,9 +228,8 @@ class Trainer:
     @torch.no_grad()
     def _predicted_photo(self, level: Pyramid, views: list[int], frame: int) -> Tensor:
         """What the model predicts for one frame, display values."""
-        u, weights = sample_exposure(views[frame], device=self.device)
-        light = frame_light(
-            self.gaussians, self.trajectory, frame, level.cameras[frame], u, weights,
+        light = exposed_light(
+            self.gaussians, self.trajectory, frame, level.cameras[frame], self.data.depths[frame], views[frame],
             antialiased=self.config.antialiased, sh_degree=self._sh_degree(self.step / self.config.total_steps),
             supersample=self.supersample,
         )  # fmt: skip
@@ -240,12 +238,12 @@ class Trainer:
     def _one_step(self, level: Pyramid, frame: int, num_views: int, weight: Tensor | None) -> Tensor:
         """The loss, a scalar; non-finite when nothing was changed."""
         c, progress = self.config, self.step / self.config.total_steps
-        u, weights = sample_exposure(num_views, shift=self._shift(num_views), device=self.device)
         camera = level.cameras[frame]
         statistics: list[ScreenStatistics] | None = [] if self.density.needs_statistics else None
-        light = frame_light(
-            self.gaussians, self.trajectory, frame, camera, u, weights, antialiased=c.antialiased,
-            statistics=statistics, sh_degree=self._sh_degree(progress), supersample=self.supersample,
+        light = exposed_light(
+            self.gaussians, self.trajectory, frame, camera, self.data.depths[frame], num_views,
+            shift=self._shift(num_views), antialiased=c.antialiased, statistics=statistics,
+            sh_degree=self._sh_degree(progress), supersample=self.supersample,
         )  # fmt: skip
         loss = self._photometric_loss(light, level, frame, weight)
         value = loss.detach()
@@ -307,9 +305,10 @@ class Trainer:
         """What the photo's camera makes of the light, compared with the photo."""
         c, counted = self.config, self._counted(light, level, frame)
         curve = self.photometry.has_curve
+        edges = c.edge_weight if self.step >= c.edges_from * c.total_steps else 0.0
         return photometric_loss(
             self.photometry.developed(counted) if curve else counted, level.images[frame],
-            ssim_weight=c.ssim_weight, encode_srgb=not curve, mask=weight,
+            ssim_weight=c.ssim_weight, edge_weight=edges, encode_srgb=not curve, mask=weight,
         )  # fmt: skip
 
     def _step_cameras(self, frame: int, progress: float, good: Tensor | None) -> None:

@@ -7,7 +7,9 @@ from deblurgs.raster.api import Rendered, ScreenStatistics, render_exposure
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.continuous import ContinuousTrajectory
 from deblurgs.scene.gaussians import Gaussians
+from deblurgs.scene.shutter import sample_exposure
 from deblurgs.scene.trajectory import Trajectory
+from deblurgs.train.slices import slice_covariance, spread
 
 AnyTrajectory = Trajectory | ContinuousTrajectory
 
@@ -73,6 +75,34 @@ def frame_light(
         if statistics is not None and seen is not None:
             statistics.append(seen)
     return gathered(parts[0] if len(parts) == 1 else torch.cat(parts), supersample)
+
+
+def exposed_light(
+    gaussians: Gaussians,
+    trajectory: AnyTrajectory,
+    frame: int,
+    camera: Camera,
+    depth: Tensor,
+    num_views: int,
+    *,
+    shift: float = 0.5,
+    sh_degree: int | None = None,
+    antialiased: bool = False,
+    statistics: list[ScreenStatistics] | None = None,
+    supersample: int = 1,
+) -> Tensor:
+    """The light of one frame's whole exposure, [H,W,3] linear: that of `num_views` instants (`frame_light`), each for
+    the slice of the exposure around it (`slices`). depth: typical camera z of what the frame shows, a scalar in scene
+    units. shift: where in its slice every instant lies.
+    """
+    u, weights = sample_exposure(num_views, shift=shift, device=trajectory.knots.device)
+    light = frame_light(
+        gaussians, trajectory, frame, camera, u, weights, sh_degree=sh_degree, antialiased=antialiased,
+        statistics=statistics, supersample=supersample,
+    )  # fmt: skip
+    if trajectory.kind == "static":
+        return light
+    return spread(light, slice_covariance(trajectory, frame, camera, depth, num_views).to(light.device))
 
 
 def supersampled(camera: Camera, factor: int) -> Camera:

@@ -18,7 +18,7 @@
 #define DEBLURGS_API __attribute__((visibility("default")))
 #endif
 
-#define DEBLURGS_ABI_VERSION 1
+#define DEBLURGS_ABI_VERSION 2
 
 #define DEBLURGS_NEAR 0.01f
 #define DEBLURGS_EPS2D 0.3f
@@ -101,12 +101,19 @@ DEBLURGS_API int deblurgs_cpu_forward(deblurgs_cpu_handle *handle, const deblurg
 DEBLURGS_API int deblurgs_cpu_backward(deblurgs_cpu_handle *handle, const deblurgs_exposure *exposure,
                                        const float *image_gradient, const deblurgs_gradients *gradients, int threads);
 
-/* (1 - ssim_weight) * mean |d| + ssim_weight * (1 - mean SSIM) between an [H,W,3] prediction (linear light when
- * encode_srgb, else display values) and an observed [H,W,3] in display values. weight [H,W] may be null (all one).
- * gradient [H,W,3] and l1_map [H,W] may be null. terms[3] = loss, mean |d|, mean SSIM. */
+/* (1 - ssim_weight) * mean |d| + ssim_weight * (1 - mean SSIM) + edge_weight * mean |step of d| between an [H,W,3]
+ * prediction (linear light when encode_srgb, else display values) and an observed [H,W,3] in display values. A step
+ * leads from a pixel to the one on its right or below; half the sum over both counts. weight [H,W] may be null (all
+ * one); a step has the product of its ends'. gradient [H,W,3] and l1_map [H,W] may be null. terms[4] = loss, mean |d|,
+ * mean SSIM, mean |step of d|. */
 DEBLURGS_API int deblurgs_cpu_loss(const float *prediction, const float *observed, const float *weight, int32_t width,
-                                   int32_t height, float ssim_weight, int32_t encode_srgb, double *terms,
-                                   float *gradient, float *l1_map, int threads);
+                                   int32_t height, float ssim_weight, float edge_weight, int32_t encode_srgb,
+                                   double *terms, float *gradient, float *l1_map, int threads);
+
+/* One step of diffusion: out [H,W,3] = light [H,W,3] blurred by kernels of the covariances [3,rows,columns] (xx, xy, yy
+ * in square pixels), which are given at the middles of a coarse grid's cells. */
+DEBLURGS_API int deblurgs_cpu_spread(const float *light, const float *covariance, int32_t rows, int32_t columns,
+                                     int32_t width, int32_t height, float *out, int threads);
 
 #endif /* __CUDACC_RTC__ */
 

@@ -48,21 +48,31 @@ def loss(request: pytest.FixtureRequest) -> Iterator[Loss]:
 # Sides below the window, of one tile, and not multiples of a tile.
 @pytest.mark.parametrize("height,width", [(1, 1), (3, 5), (16, 16), (37, 21)])
 @pytest.mark.parametrize("encode_srgb", [True, False])
-@pytest.mark.parametrize("ssim_weight", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize(
+    ("ssim_weight", "edge_weight"), [(0.0, 0.0), (0.2, 0.0), (1.0, 0.0), (0.2, 3.0), (0.0, 3.0)]
+)
 @pytest.mark.parametrize("masked", [False, True])
 def test_value_and_gradient(
-    height: int, width: int, encode_srgb: bool, ssim_weight: float, masked: bool, loss: Loss
+    height: int,
+    width: int,
+    encode_srgb: bool,
+    ssim_weight: float,
+    edge_weight: float,
+    masked: bool,
+    loss: Loss,
 ) -> None:
     prediction, observed, mask = images(height, width)
     chosen = mask if masked else None
     ours = prediction.clone().requires_grad_()
-    value = loss(ours, observed, ssim_weight=ssim_weight, encode_srgb=encode_srgb, mask=chosen)
+    value = loss(
+        ours, observed, ssim_weight=ssim_weight, edge_weight=edge_weight, encode_srgb=encode_srgb, mask=chosen
+    )
     (3.0 * value).backward()
     exact = prediction.double().requires_grad_()
     weights = None if chosen is None else chosen.double()
-    wanted = reference_loss(exact, observed.double(), ssim_weight, encode_srgb, weights)
+    wanted = reference_loss(exact, observed.double(), ssim_weight, edge_weight, encode_srgb, weights)
     wanted.backward()
-    assert abs(float(value.detach()) - float(wanted.detach())) < 2e-6
+    assert abs(float(value.detach()) - float(wanted.detach())) < 2e-6 * (1.0 + edge_weight)
     assert ours.grad is not None and exact.grad is not None
     error = (ours.grad.double() - 3.0 * exact.grad).norm() / (3.0 * exact.grad.norm())
     assert error < 2e-5
@@ -73,7 +83,7 @@ def test_same_bits_every_time(loss: Loss) -> None:
     results = []
     for _ in range(2):
         ours = prediction.clone().requires_grad_()
-        value = loss(ours, observed, mask=mask)
+        value = loss(ours, observed, edge_weight=2.0, mask=mask)
         value.backward()
         assert ours.grad is not None
         results.append((value.detach(), ours.grad))

@@ -1,6 +1,7 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -266,6 +267,18 @@ def test_non_finite_gradients_never_reach_the_parameters(blurred: TrainingSet, m
     scene = train(blurred, small(40), Log(quiet=True))
     assert torch.isfinite(scene.trajectory.knots).all()
     assert all(torch.isfinite(t).all() for t in scene.gaussians.tensors().values())
+
+
+def test_steps_between_pixels_count_when_paths_have_settled(blurred: TrainingSet, monkeypatch) -> None:
+    real, weights = loop.photometric_loss, []
+
+    def noted(*images: torch.Tensor, **options: Any) -> torch.Tensor:
+        weights.append(options["edge_weight"])
+        return real(*images, **options)
+
+    monkeypatch.setattr(loop, "photometric_loss", noted)
+    train(blurred, dataclasses.replace(small(20), edge_weight=3.0, edges_from=0.6), QUIET)
+    assert weights == [0.0] * 12 + [3.0] * 8
 
 
 def test_a_probe_is_asked_and_never_changes_the_result(blurred: TrainingSet) -> None:

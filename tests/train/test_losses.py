@@ -40,22 +40,31 @@ def images(height: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor, Tens
 
 @pytest.mark.parametrize("height,width", SIZES)
 @pytest.mark.parametrize("encode_srgb", [True, False])
-@pytest.mark.parametrize("ssim_weight", [0.0, 0.2, 1.0])
+@pytest.mark.parametrize(
+    ("ssim_weight", "edge_weight"), [(0.0, 0.0), (0.2, 0.0), (1.0, 0.0), (0.2, 3.0), (0.0, 3.0), (1.0, 0.5)]
+)
 @pytest.mark.parametrize("masked", [False, True])
 def test_value_and_gradient(
-    height: int, width: int, encode_srgb: bool, ssim_weight: float, masked: bool, isa: str
+    height: int, width: int, encode_srgb: bool, ssim_weight: float, edge_weight: float, masked: bool, isa: str
 ) -> None:
     prediction, observed, mask = images(height, width)
     chosen = mask if masked else None
     ours = prediction.clone().requires_grad_()
-    loss = photometric_loss(ours, observed, ssim_weight=ssim_weight, encode_srgb=encode_srgb, mask=chosen)
+    loss = photometric_loss(
+        ours, observed, ssim_weight=ssim_weight, edge_weight=edge_weight, encode_srgb=encode_srgb, mask=chosen
+    )
     loss.backward()
     exact = prediction.double().requires_grad_()
     wanted = reference_loss(
-        exact, observed.double(), ssim_weight, encode_srgb, None if chosen is None else chosen.double()
+        exact,
+        observed.double(),
+        ssim_weight,
+        edge_weight,
+        encode_srgb,
+        None if chosen is None else chosen.double(),
     )
     wanted.backward()
-    assert abs(float(loss.detach()) - float(wanted.detach())) < 2e-6
+    assert abs(float(loss.detach()) - float(wanted.detach())) < 2e-6 * (1.0 + edge_weight)
     assert ours.grad is not None and exact.grad is not None
     error = (ours.grad.double() - exact.grad).norm() / exact.grad.norm()
     assert error < 2e-5
@@ -76,7 +85,7 @@ def test_same_bits_for_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) ->
     for threads in ("1", "2", "3"):
         monkeypatch.setenv("DEBLURGS_THREADS", threads)
         ours = prediction.clone().requires_grad_()
-        loss = photometric_loss(ours, observed, mask=mask)
+        loss = photometric_loss(ours, observed, edge_weight=2.0, mask=mask)
         loss.backward()
         assert ours.grad is not None
         results.append((loss.detach(), ours.grad))
@@ -87,7 +96,7 @@ def test_same_bits_for_any_number_of_threads(monkeypatch: pytest.MonkeyPatch) ->
 def test_equal_images_lose_nothing() -> None:
     _, observed, _ = images(40, 40)
     ours = observed.clone().requires_grad_()
-    loss = photometric_loss(ours, observed, encode_srgb=False)
+    loss = photometric_loss(ours, observed, edge_weight=2.0, encode_srgb=False)
     loss.backward()
     assert abs(float(loss.detach())) < 1e-7
     assert ours.grad is not None and ours.grad.abs().max() < 1e-7
@@ -100,7 +109,7 @@ def test_masked_pixels_have_no_influence() -> None:
     other = prediction.clone()
     other[mask == 0] = 5.0
     a, b = prediction.clone().requires_grad_(), other.requires_grad_()
-    loss_a, loss_b = photometric_loss(a, observed, mask=mask), photometric_loss(b, observed, mask=mask)
+    loss_a, loss_b = (photometric_loss(p, observed, edge_weight=2.0, mask=mask) for p in (a, b))
     loss_a.backward()
     loss_b.backward()
     assert torch.equal(loss_a, loss_b)
@@ -111,7 +120,7 @@ def test_masked_pixels_have_no_influence() -> None:
 def test_an_empty_mask_gives_zero() -> None:
     prediction, observed, _ = images(12, 12)
     ours = prediction.requires_grad_()
-    loss = photometric_loss(ours, observed, mask=torch.zeros(12, 12))
+    loss = photometric_loss(ours, observed, edge_weight=2.0, mask=torch.zeros(12, 12))
     loss.backward()
     assert ours.grad is not None
     assert float(loss.detach()) == 0.0 and not ours.grad.any()

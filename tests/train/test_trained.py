@@ -36,5 +36,6 @@ def test_a_frame_may_have_been_seen_from_anywhere_on_its_path() -> None:
         path.knots.zero_()
         path.knots[:, 0, :2], path.knots[:, 1, :2] = -0.02 * direction, 0.06 * direction
     drift = frame_drift(path, [CAMERA] * 12, torch.ones(12))
-    # In pixels at depth 1. Taking all for mid-exposure would leave 3 px.
-    assert abs(250 * float(drift.translation[0])) < 0.5
+    # In pixels at depth 1; taking all for mid-exposure leaves 4.5 px. That all were near the same end is unlikely, and a
+    # little of it is taken for drift.
+    assert abs(250 * float(drift.translation[0])) < 1.5

@@ -33,7 +33,7 @@ def slice_covariance(
     is during one of `num_views` slices of the exposure; the mean over the slices, at places spread over the picture."""
     device = trajectory.knots.device
     u = torch.linspace(0.0, 1.0, num_views + 1, device=device)
-    poses = trajectory.of_frame(frame, torch.cat([u, u.new_tensor([0.5])]))
+    poses = trajectory.of_frame(frame, torch.cat([u, u.new_full((1,), 0.5)]))
     edges, middle = poses[:-1], poses[-1]
     x = ((torch.arange(COLUMNS, device=device) + 0.5) * (camera.width / COLUMNS) - camera.cx) / camera.fx
     y = ((torch.arange(ROWS, device=device) + 0.5) * (camera.height / ROWS) - camera.cy) / camera.fy
@@ -42,8 +42,9 @@ def slice_covariance(
     )
     world = (rays * depth - middle[:3, 3]) @ middle[:3, :3]  # R^T (x - t)
     seen = torch.einsum("vij,yxj->vyxi", edges[:, :3, :3], world) + edges[:, None, None, :3, 3]
-    px = seen[..., :2] / seen[..., 2:].clamp_min(1e-6) * seen.new_tensor([camera.fx, camera.fy])
-    dx, dy = (px[1:] - px[:-1]).unbind(-1)
+    at = seen[..., :2] / seen[..., 2:].clamp_min(1e-6)
+    dx, dy = (at[1:] - at[:-1]).unbind(-1)
+    dx, dy = dx * camera.fx, dy * camera.fy
     # A box of length l has the variance l^2 / 12.
     return torch.stack([(dx * dx).mean(0), (dx * dy).mean(0), (dy * dy).mean(0)]) / 12.0
 

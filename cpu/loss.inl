@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // L1, SSIM (Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004) and L1 of the
-// steps between neighbouring pixels, with the gradient, in one sweep down a band of rows of one channel: a row enters display space and is blurred across; five rows
-// behind it moments, SSIM and its slopes appear and the slopes are blurred across; another five behind, the gradient.
-// Everything in between lives in rings of eleven rows that stay in the cache. Windows reach over the border into zeros,
-// as a padded convolution does.
+// steps between neighbouring pixels, with the gradient, in one sweep down a band of rows of one channel: a row enters
+// display space and is blurred across; five rows behind it moments, SSIM and its slopes appear and the slopes are blurred
+// across; another five behind, steps and gradient. Everything in between lives in rings of eleven rows that stay in the
+// cache. Windows reach over the border into zeros, as a padded convolution does.
 #pragma once
 
 #include "color.inl"

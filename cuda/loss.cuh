@@ -2,9 +2,9 @@
 //
 // L1, SSIM (Wang et al., "Image quality assessment: from error visibility to structural similarity", 2004) and L1 of the
 // steps between neighbouring pixels, with the gradient, in two passes over tiles of 16x16 pixels of one channel. The first
-// blurs the four moments across and down in
-// shared memory and leaves the three slopes of SSIM; the second blurs those and adds the slopes of the others. Windows reach over
-// the border into zeros, as a padded convolution does. The curve from linear light is part of both passes.
+// blurs the four moments across and down in shared memory and leaves the three slopes of SSIM; the second blurs those and
+// adds the slopes of the others. Windows reach over the border into zeros, as a padded convolution does. The curve from
+// linear light is part of both passes.
 #pragma once
 
 #include "color.cuh"
@@ -48,8 +48,8 @@ DEBLURGS_DEVICE Shown shown_at(const LossImage& a, int row, int column, int chan
     return s;
 }
 
-// Sum over the neighbours on the right and below of weight |step of the difference to there|, and over all four of weight
-// times its slope; a step has the product of both ends' weights, of which here's is left out.
+// Sum over the neighbours on the right and below of their weight times |step of the difference to there|. A step has the
+// product of both ends' weights; the one here is left to the caller.
 DEBLURGS_DEVICE float steps_from(const LossImage& a, int row, int column, int channel, const Shown& here) {
     float sum = 0.0f;
     if (column + 1 < a.width) {
@@ -62,6 +62,7 @@ DEBLURGS_DEVICE float steps_from(const LossImage& a, int row, int column, int ch
     }
     return sum;
 }
+// How fast the sum over all four neighbours grows with the difference here.
 DEBLURGS_DEVICE float slope_of_steps(const LossImage& a, int row, int column, int channel, const Shown& here) {
     float sum = 0.0f;
 #pragma unroll

@@ -1,6 +1,5 @@
 """deblurgs run, and its first stages on their own: process, train."""
 
-import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -77,7 +76,7 @@ class Run:
         from deblurgs.capture.source import require_source
         from deblurgs.run import RunFolder
         from deblurgs.stages.render import render
-        from deblurgs.stages.report import report
+        from deblurgs.stages.report import report, where_to_look
         from deblurgs.stages.request import save_request
         from deblurgs.stages.single import process_or_restore
         from deblurgs.stages.train import train
@@ -114,8 +113,7 @@ class Run:
                     run, log, overwrite=self.overwrite, device=self.device, fallback=self.fallback == "single"
                 )
                 page = report(run, log)
-            walk = shlex.join(["deblurgs", "view", str(folder)])
-            log.info(f"to look at in a browser: {page};  {walk}  walks through the scene")
+            log.info(where_to_look(run, page))
             log.result(str(folder))
 
 

@@ -12,7 +12,6 @@ starts at its first knot (u = 0) and ends at its last one (u = 1).
 References: Farin, "Curves and Surfaces for CAGD", 5th ed., sections 5.1 (Bernstein) and 8.7 (B-splines).
 """
 
-from math import comb
 from typing import Literal, get_args
 
 import torch
@@ -90,5 +89,6 @@ def _fold_phantoms(extended: Tensor) -> Tensor:
 def _bernstein(degree: int, u: Tensor) -> Tensor:
     """B_k(u) = C(n,k) u^k (1-u)^(n-k), [...] -> [...,n+1]."""
     k = torch.arange(degree + 1, dtype=u.dtype, device=u.device)
-    binomial = torch.tensor([comb(degree, i) for i in range(degree + 1)], dtype=u.dtype, device=u.device)
+    # C(n,k) = C(n,k-1) (n-k+1) / k; numbers from the host would make a GPU wait.
+    binomial = torch.cat([k.new_ones(1), ((degree + 1 - k[1:]) / k[1:]).cumprod(0)]).round()
     return binomial * u[..., None].pow(k) * (1.0 - u[..., None]).pow(degree - k)

@@ -20,10 +20,11 @@ def cuda_loss(
     edge_weight: float = 0.0,
     encode_srgb: bool = True,
     mask: Tensor | None = None,
-) -> Tensor:
-    """(1 - ssim_weight) * mean |d| + ssim_weight * (1 - mean SSIM) + edge_weight * mean |step of d|, a scalar.
+) -> tuple[Tensor, Tensor]:
+    """(1 - ssim_weight) * mean |d| + ssim_weight * (1 - mean SSIM) + edge_weight * mean |step of d|, and the same
+    without the last term.
 
-    What `deblurgs.train.losses.photometric_loss` defines, on float32 tensors of the launcher's device: prediction
+    What `deblurgs.train.losses.photometric_terms` defines, on float32 tensors of the launcher's device: prediction
     [H,W,3] linear light when `encode_srgb`, else display values; observed [H,W,3] display values; mask [H,W] weight per
     pixel, None = all one. Differentiable in `prediction`; repeatable to the bit. Raises ValueError for other shapes,
     dtypes or devices.
@@ -57,7 +58,7 @@ class _Photometric(torch.autograd.Function):
         edge_weight: float,
         encode_srgb: bool,
         launcher: Launcher,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         prediction, observed = prediction.detach().contiguous(), observed.detach().contiguous()
         mask = None if mask is None else mask.detach().contiguous()
         height, width = prediction.shape[:2]
@@ -92,7 +93,9 @@ class _Photometric(torch.autograd.Function):
                 (*images, slopes, weight_sum, gradient, *size, *weighting),
             )
             ctx.save_for_backward(gradient)
-        return terms[0].clone()
+        loss, alone = terms[0].clone(), terms[0] - edge_weight * terms[3]
+        ctx.mark_non_differentiable(alone)
+        return loss, alone
 
     @staticmethod
     def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]

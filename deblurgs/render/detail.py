@@ -5,7 +5,7 @@ frame's blur (and noise). The blur is known: every pixel took a path through the
 back along these paths and added to the sharp render, a few times over (Landweber, "An iteration formula for Fredholm
 integral equations of the first kind", Amer. J. Math. 73, 1951):
 
-    detail <- detail + K^T (observed - reblur - K detail),     K = mean over the exposure along each pixel's path.
+    detail <- detail + K^T (observed - reblur - K detail),     K = mean over instants along each pixel's path.
 
 For an exposure without motion K is the identity and the result is the observed frame itself: no frame comes back
 softer than it came in. Of smeared detail only what the blur let through returns; few steps keep noise from being

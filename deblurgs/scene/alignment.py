@@ -79,6 +79,7 @@ def align_views(
     depths_src: NDArray[np.floating],
     half_extents: NDArray[np.floating],
     noise: NDArray[np.floating] | None = None,
+    start: Similarity | None = None,
 ) -> Similarity:
     """dst_from_src between the worlds of matched camera poses [F,4,4], such that the cameras see the same picture.
 
@@ -88,9 +89,10 @@ def align_views(
     and seen by the destination camera; their displacements, in units of the focal length, are minimised by
     Gauss-Newton with Cauchy weights, so that single lost cameras do not count. `half_extents` [F,2]: half the width
     and height of each picture over its focal length. `noise` [F] > 0: how far off each camera's picture is expected to
-    be, in any common unit; all alike without it. The start is `align_poses`, whose errors this raises too.
+    be, in any common unit; all alike without it. Without `start` it begins with `align_poses`, whose errors it raises
+    too.
     """
-    start = align_poses(camera_from_world_src, camera_from_world_dst)
+    start = start or align_poses(camera_from_world_src, camera_from_world_dst)
     src = np.asarray(camera_from_world_src, np.float64)
     dst = np.asarray(camera_from_world_dst, np.float64)
     expected = (np.ones(len(src)) if noise is None else np.asarray(noise, np.float64))[:, None]
@@ -112,7 +114,7 @@ def align_views(
         weight = np.where(usable, 1.0 / (1.0 + (size / scale) ** 2), 0.0) / expected**2
         step = _aligning_step(moved, local, depth, residual, weight, dst[:, :3, :3])
         found = step @ found
-        if abs(step.scale - 1.0) + np.abs(step.rotation - np.eye(3)).max() < 1e-12:
+        if abs(step.scale - 1.0) + np.abs(step.rotation - np.eye(3)).max() < 1e-10:
             break
     return found
 
@@ -130,7 +132,8 @@ def align_to_paths(
     motion sees a blurred frame from one place on its path, and which one differs from frame to frame by more than it
     errs across the path. `align_views` and the choice of the likeliest place take turns: it is the one with the least
     sum of squares of what the pictures differ by, in units of `noise` [F] (a share of the focal length), and of the
-    time from mid-exposure, in units of its standard deviation if all times are equally likely.
+    time from mid-exposure, in units of its standard deviation if all times are equally likely. Where all frames were
+    seen near the same end, which chance does not do, a part of that is taken for drift.
     """
     src, paths = np.asarray(camera_from_world_src, np.float64), np.asarray(paths, np.float64)
     noise = np.asarray(noise, np.float64)
@@ -150,7 +153,7 @@ def align_to_paths(
         before, place = place, (misfit + np.square(times) / _UNIFORM_VARIANCE).argmin(axis=1)
         if (place == before).all():
             break
-        found = align_views(src, paths[frames, place], depths_src, half_extents, noise)
+        found = align_views(src, paths[frames, place], depths_src, half_extents, noise, start=found)
     return found
 
 

@@ -27,6 +27,12 @@ REPORT_FILE = "report.html"
 PATHS_PER_FRAME = 40
 
 
+def where_to_look(run: RunFolder, page: Path) -> str:
+    """The line with which a command ends that made the pictures of a scene."""
+    walk = shlex.join(["deblurgs", "view", str(run.path)])
+    return f"to look at in a browser: {page};  {walk}  walks through the scene"
+
+
 def report(run: RunFolder, log: Log) -> Path:
     """Write report.html into the run folder. What is missing is left out of it.
 

@@ -5,7 +5,7 @@ from deblurgs.log import Log
 from deblurgs.run import RunFolder, StageStatus
 from deblurgs.stages.observe import MonitorName, watching
 from deblurgs.stages.render import render
-from deblurgs.stages.report import report
+from deblurgs.stages.report import report, where_to_look
 from deblurgs.stages.request import read_request
 from deblurgs.stages.single import process_or_restore
 from deblurgs.stages.train import train
@@ -35,7 +35,7 @@ def resume(
         if not process_or_restore(
             run, source, request.process, log, fallback=request.fallback, device=request.device
         ):
-            report(run, log)
+            log.info(f"to look at in a browser: {report(run, log)}")
             return
     if request.train is None:
         log.info("frames and cameras are finished; no training was asked for")
@@ -46,4 +46,5 @@ def resume(
             observers=observers,
         )  # fmt: skip
         render(run, log, device=request.device, fallback=request.fallback == "single")
-        report(run, log)
+        page = report(run, log)
+    log.info(where_to_look(run, page))

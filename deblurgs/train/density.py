@@ -256,9 +256,10 @@ class AnnealedDensity:
         keep = (g.opacities > c.min_opacity) & finite_rows(g)
         if not keep.any():
             return  # nothing would be left to train; a later round sees more
-        if c.relocate > 0 and int(keep.sum()) >= FULL * self.cap:
-            keep &= ~self._least_shown(keep, int(c.relocate * self.cap))
         mean = self.gradients / self.seen.clamp_min(1.0)
+        if c.relocate > 0 and self.growth > 0 and int(keep.sum()) >= FULL * self.cap:
+            wanted = int((keep & (mean > threshold)).sum())
+            keep &= ~self._least_shown(keep, min(int(c.relocate * self.cap), wanted))
         mean[~keep] = 0.0
         count = int(keep.sum())
         room = next_count(count, self.growth, self.cap) - count

@@ -16,7 +16,7 @@ from deblurgs.raster.api import ScreenStatistics
 from deblurgs.scene.continuous import MAX_READOUT
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.photometry import Photometry
-from deblurgs.train.attribution import frame_shares
+from deblurgs.train.attribution import Shares, frame_shares
 from deblurgs.train.data import (
     Pyramid,
     TrainingSet,
@@ -26,7 +26,7 @@ from deblurgs.train.data import (
 )
 from deblurgs.train.density import cap_at, make_density
 from deblurgs.train.holdout import BestState, HeldOutBlocks, Snapshot
-from deblurgs.train.losses import photometric_loss
+from deblurgs.train.losses import photometric_terms
 from deblurgs.train.model import AnyTrajectory, exposed_light, supersampled
 from deblurgs.train.optimizer import FrameAdam, GaussianAdam, cooled, exponential, skip_unless
 from deblurgs.train.outcome import LOOK_EVERY, LossRecord, all_finite
@@ -236,7 +236,7 @@ class Trainer:
         return self.photometry.developed(self.photometry.exposed(light, frame))
 
     def _one_step(self, level: Pyramid, frame: int, num_views: int, weight: Tensor | None) -> Tensor:
-        """The loss, a scalar; non-finite when nothing was changed."""
+        """The loss as it is reported, a scalar; non-finite when nothing was changed."""
         c, progress = self.config, self.step / self.config.total_steps
         camera = level.cameras[frame]
         statistics: list[ScreenStatistics] | None = [] if self.density.needs_statistics else None
@@ -245,10 +245,9 @@ class Trainer:
             shift=self._shift(num_views), antialiased=c.antialiased, statistics=statistics,
             sh_degree=self._sh_degree(progress), supersample=self.supersample,
         )  # fmt: skip
-        loss = self._photometric_loss(light, level, frame, weight)
-        value = loss.detach()
-        if self.on_host and not math.isfinite(float(value)):
-            return value
+        loss, value = self._photometric_terms(light, level, frame, weight)
+        if self.on_host and not math.isfinite(float(loss.detach())):
+            return torch.full_like(value, math.nan)
         total = (
             loss
             + c.opacity_reg * self.gaussians.opacities.mean()
@@ -265,25 +264,21 @@ class Trainer:
         elif not self._finite_gradients():
             self.forget_gradients()
             return torch.full_like(value, math.nan)
+        shares: Shares | None = None
+        if self.density.wants_shares(self.step):
+            # Before anything is changed: if memory runs out here the step can be made again.
+            error = self._misfit(light.detach(), level, frame, weight)
+            shares = frame_shares(
+                self.gaussians, self.trajectory, frame, camera, error, num_views, antialiased=c.antialiased
+            )
         means_lr = exponential(c.means_lr, c.means_lr_end, progress) * self.lr_factor
         self.optimizer.set_rates(means_lr, self.lr_factor * cooled(c.cool_from, c.cool_to, progress))
         self.optimizer.step(good)
         if self.step >= c.trajectory.start_step:
             self._step_cameras(frame, progress, good)
         self.forget_gradients()
-        if self.density.wants_shares(self.step):
-            error = self._misfit(light.detach(), level, frame, weight)
-            self.density.add_shares(
-                frame_shares(
-                    self.gaussians,
-                    self.trajectory,
-                    frame,
-                    camera,
-                    error,
-                    num_views,
-                    antialiased=c.antialiased,
-                )
-            )
+        if shares is not None:
+            self.density.add_shares(shares)
         self.density.after_step(self.step, statistics, supersampled(camera, self.supersample), means_lr)
         return value
 
@@ -301,12 +296,14 @@ class Trainer:
         error = (predicted - level.images[frame]).abs().mean(dim=-1)
         return error if weight is None else error * weight
 
-    def _photometric_loss(self, light: Tensor, level: Pyramid, frame: int, weight: Tensor | None) -> Tensor:
-        """What the photo's camera makes of the light, compared with the photo."""
+    def _photometric_terms(
+        self, light: Tensor, level: Pyramid, frame: int, weight: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What the photo's camera makes of the light, compared with the photo: the loss, and what is reported of it."""
         c, counted = self.config, self._counted(light, level, frame)
         curve = self.photometry.has_curve
         edges = c.edge_weight if self.step >= c.edges_from * c.total_steps else 0.0
-        return photometric_loss(
+        return photometric_terms(
             self.photometry.developed(counted) if curve else counted, level.images[frame],
             ssim_weight=c.ssim_weight, edge_weight=edges, encode_srgb=not curve, mask=weight,
         )  # fmt: skip

@@ -22,12 +22,33 @@ def photometric_loss(
     encode_srgb: bool = True,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """(1 - ssim_weight) * mean |d| + ssim_weight * (1 - mean SSIM) + edge_weight * mean |step of d|, a scalar.
+    """The first of `photometric_terms`."""
+    return photometric_terms(
+        prediction,
+        observed,
+        ssim_weight=ssim_weight,
+        edge_weight=edge_weight,
+        encode_srgb=encode_srgb,
+        mask=mask,
+    )[0]
 
-    The first two are Kerbl et al. 2023, eq. 7. A step leads from a pixel to the next one on its right or below, the
-    mean is over both. Comparing steps makes deblurring better conditioned: blur takes more from a detail the finer it
-    is, and steps weigh it the more (Cho and Lee, "Fast motion deblurring", 2009; Shan, Jia and Agarwala, "High-quality
-    motion deblurring from a single image", 2008).
+
+def photometric_terms(
+    prediction: Tensor,
+    observed: Tensor,
+    *,
+    ssim_weight: float = 0.2,
+    edge_weight: float = 0.0,
+    encode_srgb: bool = True,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """(1 - ssim_weight) * mean |d| + ssim_weight * (1 - mean SSIM) + edge_weight * mean |step of d|, a scalar,
+    and the same without the last term, not differentiable: comparable whatever its weight.
+
+    The first two terms are Kerbl et al. 2023, eq. 7. A step leads from a pixel to the next one on its right or below;
+    half the sum over both, per pixel. Comparing steps makes deblurring better conditioned: blur takes more from a
+    detail the finer it is, and steps weigh it the more (Cho and Lee, "Fast motion deblurring", 2009; Shan, Jia and
+    Agarwala, "High-quality motion deblurring from a single image", 2008).
 
     prediction [H,W,3]: linear light when `encode_srgb`, else display values; observed [H,W,3] display values; both
     float32 on one device; on a GPU without our kernels torch computes it. The comparison happens in display values.
@@ -77,12 +98,12 @@ class _Photometric(torch.autograd.Function):
         ssim_weight: float,
         edge_weight: float,
         encode_srgb: bool,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         library = require_kernels()
         prediction, observed = prediction.detach().contiguous(), observed.detach().contiguous()
         mask = None if mask is None else mask.detach().contiguous()
         height, width = prediction.shape[:2]
-        terms = (ctypes.c_double * 4)()
+        terms = (ctypes.c_double * 4)()  # loss, mean |d|, mean SSIM, mean |step of d|
         gradient = torch.empty_like(prediction) if ctx.needs_input_grad[0] else None
         status = library.deblurgs_cpu_loss(
             prediction.data_ptr(), observed.data_ptr(), None if mask is None else mask.data_ptr(), width, height,
@@ -93,7 +114,12 @@ class _Photometric(torch.autograd.Function):
             raise ValueError(f"the loss refused an image of {width}x{height} (status {status})")
         if gradient is not None:
             ctx.save_for_backward(gradient)
-        return prediction.new_tensor(terms[0])
+        loss, alone = (
+            prediction.new_tensor(terms[0]),
+            prediction.new_tensor(terms[0] - edge_weight * terms[3]),
+        )
+        ctx.mark_non_differentiable(alone)
+        return loss, alone
 
     @staticmethod
     def backward(ctx: Any, *output_gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]

@@ -32,7 +32,7 @@ _TILES = 4
 _ENTRY_BYTES = 6  # index and live micro-tiles, for each view
 _SLOT_BYTES = 64 + 24  # gradient sums and sorting, once for all views
 _VIEW_PIXEL_BYTES = 12  # final colour of each view
-_STEP_PIXEL_BYTES = 100  # image, depth, alpha, developed photo, loss and their gradients
+_STEP_PIXEL_BYTES = 125  # image, its slices spread, depth, alpha, developed photo, loss and their gradients
 WARN_SHARE = 0.8
 
 

@@ -21,8 +21,8 @@ ROWS, COLUMNS = 6, 8
 """The ways of pixels vary slowly over the picture: a coarse grid of them does."""
 _MOST = 0.5
 """Variance in square pixels, of both directions together, that one step of diffusion spreads at most: with more, a
-pixel would keep a negative share of itself. Slices are longer (over 2.4 px) only where the number of views is bounded.
-"""
+pattern of alternating pixels would come out inverted. Slices are longer (over 2.4 px) only where the number of views is
+bounded."""
 
 
 @torch.no_grad()
@@ -33,15 +33,17 @@ def slice_covariance(
     is during one of `num_views` slices of the exposure; the mean over the slices, at places spread over the picture."""
     device = trajectory.knots.device
     u = torch.linspace(0.0, 1.0, num_views + 1, device=device)
-    poses = trajectory.of_frame(frame, torch.cat([u, u.new_full((1,), 0.5)]))
-    edges, middle = poses[:-1], poses[-1]
+    rows = [(r + 0.5) / ROWS for r in range(ROWS)] if trajectory.rolling else [0.5]
+    edges = torch.stack([trajectory.of_frame(frame, u, row) for row in rows]).expand(ROWS, -1, -1, -1)
+    middle = trajectory.of_frame(frame, u.new_full((1,), 0.5))[0]
     x = ((torch.arange(COLUMNS, device=device) + 0.5) * (camera.width / COLUMNS) - camera.cx) / camera.fx
     y = ((torch.arange(ROWS, device=device) + 0.5) * (camera.height / ROWS) - camera.cy) / camera.fy
     rays = torch.stack(
         [x.expand(ROWS, -1), y[:, None].expand(-1, COLUMNS), x.new_ones(ROWS, COLUMNS)], dim=-1
     )
     world = (rays * depth - middle[:3, 3]) @ middle[:3, :3]  # R^T (x - t)
-    seen = torch.einsum("vij,yxj->vyxi", edges[:, :3, :3], world) + edges[:, None, None, :3, 3]
+    seen = torch.einsum("yvij,yxj->vyxi", edges[..., :3, :3], world)
+    seen = seen + edges[..., :3, 3].transpose(0, 1)[:, :, None]
     at = seen[..., :2] / seen[..., 2:].clamp_min(1e-6)
     dx, dy = (at[1:] - at[:-1]).unbind(-1)
     dx, dy = dx * camera.fx, dy * camera.fy
@@ -53,7 +55,8 @@ def spread(light: Tensor, covariance: Tensor) -> Tensor:
     """light [H,W,3] blurred by kernels of these covariances [3,h,w] (xx, xy, yy; square pixels), which vary over it.
 
     A step of diffusion: pixels trade with their eight neighbours, so that no light is lost, and nothing crosses the
-    border. Differentiable in `light`; the covariance is taken for constant.
+    border. Of oblique motion the mixed derivative takes a little (at most a sixteenth) from two of the corners.
+    Differentiable in `light`; the covariance is taken for constant.
     """
     covariance = covariance * (_MOST / (covariance[0] + covariance[2]).clamp_min(_MOST))
     return _Diffusion.apply(light, covariance)  # type: ignore[return-value]

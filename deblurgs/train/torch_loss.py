@@ -17,8 +17,8 @@ def torch_loss(
     edge_weight: float,
     encode_srgb: bool,
     mask: Tensor | None,
-) -> Tensor:
-    """See `losses.photometric_loss`. [H,W,3], [H,W,3] -> scalar; 0 where the mask leaves nothing."""
+) -> tuple[Tensor, Tensor]:
+    """See `losses.photometric_terms`. [H,W,3], [H,W,3] -> two scalars; 0 where the mask leaves nothing."""
     shown = srgb_from_linear(prediction) if encode_srgb else prediction
     weight = torch.ones_like(shown[..., :1]) if mask is None else mask[..., None]
     total = (3 * weight.sum()).clamp_min(1e-12)
@@ -43,4 +43,5 @@ def torch_loss(
     alike = (2 * mean_x * mean_y + _C1) * (2 * covariance + _C2)
     alike = alike / ((mean_x**2 + mean_y**2 + _C1) * (var_x + var_y + _C2))
     unlike = ((1 - alike[:, 0].permute(1, 2, 0)) * weight).sum() / total
-    return (1 - ssim_weight) * l1 + ssim_weight * unlike + edge_weight * edges
+    alone = (1 - ssim_weight) * l1 + ssim_weight * unlike
+    return alone + edge_weight * edges, alone.detach()

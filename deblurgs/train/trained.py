@@ -87,6 +87,7 @@ def frame_drift(trajectory: AnyTrajectory, cameras: list[Camera], depths: Tensor
     cameras and depths [F] (typical, SfM side of the scene frame) of the frames. Where on its path SfM has put a camera
     is not known; `align_to_paths` finds it for each frame.
     """
+    depths = depths.to(trajectory.knots.device)
     blur_px = exposure_lengths_px(trajectory, cameras, depths).double().cpu().numpy()
     sfm = trajectory.camera_from_world_sfm.double().cpu().numpy()
     extents = np.array([(0.5 * c.width / c.fx, 0.5 * c.height / c.fy) for c in cameras])

@@ -28,7 +28,7 @@ def loss(request: pytest.FixtureRequest) -> Iterator[Loss]:
         if reason := unavailable():
             pytest.skip(reason)
         launcher = EmulatedLauncher(seed=5)
-        yield lambda *images, **options: cuda_loss(launcher, *images, **options)
+        yield lambda *images, **options: cuda_loss(launcher, *images, **options)[0]
     else:
         if not torch.cuda.is_available():
             pytest.skip("this machine has no CUDA device")
@@ -40,7 +40,7 @@ def loss(request: pytest.FixtureRequest) -> Iterator[Loss]:
 
         def on_device(prediction: Tensor, observed: Tensor, mask: Tensor | None = None, **options) -> Tensor:
             there = None if mask is None else mask.cuda()
-            return cuda_loss(ours, prediction.cuda(), observed.cuda(), mask=there, **options).cpu()
+            return cuda_loss(ours, prediction.cuda(), observed.cuda(), mask=there, **options)[0].cpu()
 
         yield on_device
 
@@ -70,7 +70,7 @@ def test_value_and_gradient(
     (3.0 * value).backward()
     exact = prediction.double().requires_grad_()
     weights = None if chosen is None else chosen.double()
-    wanted = reference_loss(exact, observed.double(), ssim_weight, edge_weight, encode_srgb, weights)
+    wanted, _ = reference_loss(exact, observed.double(), ssim_weight, edge_weight, encode_srgb, weights)
     wanted.backward()
     assert abs(float(value.detach()) - float(wanted.detach())) < 2e-6 * (1.0 + edge_weight)
     assert ours.grad is not None and exact.grad is not None

@@ -179,6 +179,21 @@ def test_growth_of_zero_keeps_the_number_of_gaussians() -> None:
     assert gaussians.num_gaussians == 20
 
 
+@pytest.mark.parametrize(("growth", "gradient"), [(0.0, 1.0), (0.25, 0.0)])
+def test_at_the_cap_nothing_goes_that_nothing_replaces(growth: float, gradient: float) -> None:
+    """Without growth, and where nothing is to be split."""
+    gaussians, optimizer = scene(40)
+    config = DensityConfig(strategy="annealed", max_gaussians=40, every=1, growth=growth)
+    density = AnnealedDensity(config, gaussians, optimizer, 100, torch.Generator().manual_seed(0))
+    areas = torch.full((40,), 10.0)
+    areas[:8] = 0.1
+    density.add_shares(Shares(torch.ones(40), areas))
+    density.gradients += gradient
+    density.seen += 1.0
+    density.after_step(1, None, CAMERA, 1e-3)
+    assert gaussians.num_gaussians == 40
+
+
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("strategy", [McmcDensity, AnnealedDensity])
 def test_a_round_happens_where_the_gaussians_lie(strategy: type, device: str) -> None:

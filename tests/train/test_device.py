@@ -131,6 +131,16 @@ def on_meta(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[TrainConfig],
     return make
 
 
+def nothing_from_the_host(honest: Callable[..., Tensor], waits: Waits) -> Callable[..., Tensor]:
+    def make(*arguments: Any, **options: Any) -> Tensor:
+        made = honest(*arguments, **options)
+        if made.device.type != "cpu":
+            waits.found.append(f"{honest.__name__} of {arguments[-1]}")
+        return made
+
+    return make
+
+
 def steps(trainer: Trainer, num: int) -> list[str]:
     """What would have made the host wait during some ordinary steps."""
     host = training_set("cpu")
@@ -143,7 +153,10 @@ def steps(trainer: Trainer, num: int) -> list[str]:
     t = trainer.trajectory
     t._known_readout = t.readout._version, 0.0  # type: ignore[assignment]
     waits = Waits()
-    with waits:
+    with waits, pytest.MonkeyPatch.context() as patch:
+        # A tensor made from the host's numbers is a copy that waits; no dispatch mode sees it.
+        patch.setattr(torch, "tensor", nothing_from_the_host(torch.tensor, waits))
+        patch.setattr(torch.Tensor, "new_tensor", nothing_from_the_host(torch.Tensor.new_tensor, waits))
         for _ in range(num):
             frame = trainer.sampler.next()
             trainer.record.add(frame, trainer._one_step(level, frame, 4, masks[frame]))
@@ -227,8 +240,13 @@ def test_a_bad_step_changes_nothing_and_nobody_had_to_look(
     trainer._one_step(level, 0, 4, None)
     before = [p.detach().clone() for p in trainer._parameters()]
     visits = trainer.knot_optimizer.visits.clone()
-    honest = loop.photometric_loss
-    monkeypatch.setattr(loop, "photometric_loss", lambda *a, **k: honest(*a, **k) * float("nan"))
+    honest = loop.photometric_terms
+
+    def spoiled(*images: Tensor, **options: Any) -> tuple[Tensor, Tensor]:
+        loss, alone = honest(*images, **options)
+        return loss * float("nan"), alone
+
+    monkeypatch.setattr(loop, "photometric_terms", spoiled)
     bad = trainer._one_step(level, 0, 4, None)
     assert not bool(bad.isfinite())
     for old, new in zip(before, trainer._parameters(), strict=True):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deblurgs.raster import native
-from deblurgs.train.losses import photometric_loss
+from deblurgs.train.losses import photometric_loss, photometric_terms
 from deblurgs.train.torch_loss import torch_loss as reference_loss
 
 library, reason = native.load()
@@ -50,12 +50,13 @@ def test_value_and_gradient(
     prediction, observed, mask = images(height, width)
     chosen = mask if masked else None
     ours = prediction.clone().requires_grad_()
-    loss = photometric_loss(
+    loss, alone = photometric_terms(
         ours, observed, ssim_weight=ssim_weight, edge_weight=edge_weight, encode_srgb=encode_srgb, mask=chosen
     )
+    assert not alone.requires_grad
     loss.backward()
     exact = prediction.double().requires_grad_()
-    wanted = reference_loss(
+    wanted, plain = reference_loss(
         exact,
         observed.double(),
         ssim_weight,
@@ -65,6 +66,7 @@ def test_value_and_gradient(
     )
     wanted.backward()
     assert abs(float(loss.detach()) - float(wanted.detach())) < 2e-6 * (1.0 + edge_weight)
+    assert abs(float(alone) - float(plain)) < 2e-6 * (1.0 + edge_weight)
     assert ours.grad is not None and exact.grad is not None
     error = (ours.grad.double() - exact.grad).norm() / exact.grad.norm()
     assert error < 2e-5

@@ -8,7 +8,7 @@ from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
 from deblurgs.scene.shutter import sample_exposure
 from deblurgs.scene.trajectory import Trajectory
-from deblurgs.train.model import exposure_image, frame_light, row_bands
+from deblurgs.train.model import exposed_light, exposure_image, frame_light, row_bands
 
 CAMERA = Camera(80, 100, 90.0, 90.0, 40.0, 50.0)
 
@@ -90,3 +90,31 @@ def test_light_drawn_finer_is_averaged_to_the_photos_pixels() -> None:
     by_hand = 0.25 * (fine[0::2, 0::2] + fine[1::2, 0::2] + fine[0::2, 1::2] + fine[1::2, 1::2])
     assert torch.allclose(light, by_hand, atol=1e-6)
     assert light.shape == plain.shape and (light - plain).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("supersample", [1, 2])
+def test_few_views_stand_for_the_whole_exposure(supersample: int) -> None:
+    """Fine texture along a path of 12 px: seven views with their slices come much nearer to 200 than seven instants."""
+    g = torch.Generator().manual_seed(5)
+    points = torch.rand(3000, 3, generator=g) * torch.tensor([2.4, 2.4, 0.0]) + torch.tensor(
+        [-1.2, -1.2, 2.0]
+    )
+    scene = Gaussians.from_points(points, torch.rand(3000, 3, generator=g), 0)
+    with torch.no_grad():
+        scene.log_scales.fill_(-4.5)
+        scene.logit_opacities.fill_(3.0)
+    path = Trajectory(torch.eye(4)[None], "linear", 2)
+    with torch.no_grad():
+        path.knots[0, 1, 0] = 12.0 * 2.0 / CAMERA.fx
+    exact = frame_light(scene, path, 0, CAMERA, *sample_exposure(200), supersample=supersample)
+    instants = frame_light(scene, path, 0, CAMERA, *sample_exposure(7), supersample=supersample)
+    slices = exposed_light(scene, path, 0, CAMERA, torch.tensor(2.0), 7, supersample=supersample)
+    inner = (slice(4, -4), slice(4, -4))
+    before, after = ((x - exact)[inner].square().mean().sqrt() for x in (instants, slices))
+    assert after < 0.6 * before
+
+
+def test_a_static_exposure_is_one_instant() -> None:
+    path = Trajectory(torch.eye(4)[None], "static", 1)
+    light = exposed_light(gaussians(), path, 0, CAMERA, torch.tensor(2.0), 1)
+    assert torch.equal(light, frame_light(gaussians(), path, 0, CAMERA, *sample_exposure(1)))

@@ -90,11 +90,28 @@ def test_the_kernel_agrees_with_torch(
     )
 
 
-def test_long_slices_leave_every_share_positive() -> None:
+@pytest.mark.parametrize("xy", [0.0, 6.0, -6.0])
+def test_long_slices_are_bounded(xy: float) -> None:
+    """Of oblique ones two corners may give up to a sixteenth."""
     dot = torch.zeros(21, 21, 3)
     dot[10, 10] = 1.0
-    out = spread(dot, torch.tensor([9.0, 0.0, 4.0])[:, None, None].expand(-1, ROWS, COLUMNS))
-    assert float(out.min()) >= 0.0 and float(out.sum()) == pytest.approx(3.0)
+    covariance = torch.tensor([9.0, xy, 4.0])[:, None, None].expand(-1, ROWS, COLUMNS)
+    out = spread(dot, covariance)
+    assert float(out.min()) >= (-0.0625 if xy else 0.0) and float(out.sum()) == pytest.approx(3.0)
+    x, y = torch.arange(20), torch.arange(20)[:, None]
+    board = ((x + y) % 2).float()[..., None].expand(-1, -1, 3)
+    inner = spread(board, covariance)[2:-2, 2:-2]
+    assert (inner[::2, 1::2] > inner[::2, ::2] - 1e-6).all(), "not inverted"
+
+
+def test_rows_of_a_rolling_shutter_have_their_own_way() -> None:
+    """The camera moves in the first half of the time alone: the upper rows are exposed then."""
+    path = Trajectory(torch.eye(4)[None], "linear", 3)
+    with torch.no_grad():
+        path.knots[0, :, 0] = torch.tensor([0.0, 0.2, 0.2])
+        path.readout.fill_(2.0)
+    xx = slice_covariance(path, 0, CAMERA, torch.tensor(2.0), 4)[0]
+    assert float(xx[0].min()) > 0.1 and float(xx[-1].max()) < 1e-4
 
 
 def test_one_pixel() -> None:

@@ -1,5 +1,6 @@
 """What is read off a finished training."""
 
+import numpy as np
 import torch
 
 from deblurgs.math.lie import se3_exp
@@ -36,6 +37,20 @@ def test_a_frame_may_have_been_seen_from_anywhere_on_its_path() -> None:
         path.knots.zero_()
         path.knots[:, 0, :2], path.knots[:, 1, :2] = -0.02 * direction, 0.06 * direction
     drift = frame_drift(path, [CAMERA] * 12, torch.ones(12))
-    # In pixels at depth 1; taking all for mid-exposure leaves 4.5 px. That all were near the same end is unlikely, and a
-    # little of it is taken for drift.
+    # In pixels at depth 1; taking all for mid-exposure leaves 4.5 px. That all were near the same end is unlikely, and
+    # a little of it is taken for drift.
     assert abs(250 * float(drift.translation[0])) < 1.5
+
+
+def test_places_on_both_sides_of_the_middle_move_nothing() -> None:
+    tangents = torch.zeros(12, 6)
+    tangents[:, 0], tangents[:, 1] = torch.linspace(-1.0, 1.0, 12), 0.3 * (torch.arange(12) % 3 - 1)
+    path = Trajectory(se3_exp(tangents), "linear", 2)
+    angle = torch.linspace(-1.4, 1.4, 12)[torch.arange(12) * 5 % 12]
+    direction = torch.stack([angle.cos(), angle.sin()], dim=1)
+    begin = torch.tensor([-0.02, -0.06, -0.05, -0.03])[torch.arange(12) * 7 % 4][:, None]  # of 0.08, depth 1
+    with torch.no_grad():
+        path.knots.zero_()
+        path.knots[:, 0, :2], path.knots[:, 1, :2] = begin * direction, (begin + 0.08) * direction
+    drift = frame_drift(path, [CAMERA] * 12, torch.ones(12))
+    assert 250 * float(np.abs(drift.translation).max()) < 0.3

@@ -92,7 +92,10 @@ def test_alignment_undoes_a_drift_of_the_whole_scene_and_refinement_a_wrong_pose
     scene = TrainedScene(
         still.transformed(drift), trajectory, Photometry(6), [CAMERA] * 6, torch.ones(6), TrainConfig(), 0.0
     )
-    monkeypatch.setattr(Trajectory, "all_at", lambda self, u: torch.from_numpy(moved))
+    at = torch.from_numpy(moved)[:, None]
+    monkeypatch.setattr(
+        Trajectory, "forward", lambda self, frames, u, row=0.5: at[frames].expand(-1, len(u), 4, 4)
+    )
     test_pose = se3_exp(torch.tensor([0.03, 0.02, -0.02, 0.02, -0.01, 0.03]))
     image = sharp_image(still, test_pose, CAMERA, antialiased=False)
     evaluation = EvaluationScene(

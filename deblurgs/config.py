@@ -160,7 +160,7 @@ class DensityConfig:
 class TrainConfig:
     scales: tuple[float, ...] = (0.25, 0.5, 1.0)
     """Image scales from coarse to fine, relative to the training size."""
-    steps: tuple[int, ...] = (800, 2400, 1600)
+    steps: tuple[int, ...] = (800, 2400, 1250)
     """Optimisation steps at each scale."""
     downscale: float = 1.0
     """Train on frames reduced by this factor. Sharp frames are still rendered at full input size."""

@@ -26,6 +26,9 @@ TEMPORARY_PREFIX = ".deblurgs-tmp-"
 RUNS, DEBLURRED, UPSCALED = "deblurgs_runs", "deblurred", "deblurgs_upscaled"
 """Folders beside the caller into which commands write when no other place is named."""
 
+MANIFEST = "manifest.json"
+"""Tells a run folder from any other."""
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 # torch reports a full disk as RuntimeError and safetensors as its own SafetensorError: only their texts tell
@@ -301,3 +304,16 @@ def remove_forgotten_temporaries(folder: Path) -> int:
                 Path(root, name).unlink(missing_ok=True)
                 count += 1
     return count
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether deblurgs made this folder and works in it: by what its manifest says, or, where that is damaged, by what
+    lies beside it."""
+    manifest = folder / MANIFEST
+    try:
+        if not manifest.is_file():
+            return False
+        told = read_json(manifest)
+    except (OSError, ValueError):
+        return (folder / "frames.json").exists() or (folder / ".capture").exists()
+    return isinstance(told, dict) and isinstance(told.get("stages"), dict)

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from deblurgs import __version__
 from deblurgs.errors import UsageError
 from deblurgs.files import (
+    MANIFEST,
     TEMPORARY_PREFIX,
     JsonLines,
     explained_write_errors,
@@ -140,7 +141,7 @@ class RunFolder:
 
     @property
     def manifest_json(self) -> Path:
-        return self.path / "manifest.json"
+        return self.path / MANIFEST
 
     def __enter__(self) -> "RunFolder":
         self._check_or_create()

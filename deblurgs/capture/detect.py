@@ -14,7 +14,7 @@ from deblurgs.capture import transforms
 from deblurgs.capture.given import GivenView
 from deblurgs.capture.polycam import polycam_folders, read_polycam
 from deblurgs.errors import CaptureError, TooFewFramesError, UsageError
-from deblurgs.files import DEBLURRED, RUNS, UPSCALED
+from deblurgs.files import DEBLURRED, MANIFEST, RUNS, UPSCALED, is_run_folder
 
 Kind = Literal["video", "images", "colmap", "deblurnerf", "twins", "transforms", "polycam"]
 
@@ -299,7 +299,7 @@ def _list_photos(
 def _holds_results(folder: Path) -> bool:
     """Whether deblurgs filled this folder: what it made of a capture must not become part of one."""
     return folder.name in (RUNS, DEBLURRED, UPSCALED) or (
-        (folder / "manifest.json").is_file() and (folder / "renders").is_dir()
+        (folder / MANIFEST).is_file() and ((folder / "renders").is_dir() or is_run_folder(folder))
     )
 
 

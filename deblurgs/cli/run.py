@@ -85,10 +85,10 @@ class Run:
         require(self.device)
         require_monitors(self.monitor)
         # Before the run folder is touched: a typing error must not make a finished run outdated.
-        require_source(self.source, self.process.max_frames)
+        folder = self.output or default_output(self.source)
+        require_source(self.source, self.process.max_frames, folder)
         log = Log(quiet=self.quiet, events=self.json)
         asked = with_shutter(self.process, self.train.trajectory, self.source)
-        folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
             # First of all: a run that is killed can then be resumed from its folder alone.
             save_request(
@@ -157,12 +157,12 @@ class Process:
         from deblurgs.stages.process import process
         from deblurgs.stages.request import save_request
 
-        require_source(self.source, self.process.max_frames)
+        folder = self.output or default_output(self.source)
+        require_source(self.source, self.process.max_frames, folder)
         log = Log(quiet=self.quiet, events=self.json)
         asked = replace(
             self.process, rolling_shutter=self.rolling_shutter or bool(self.readout), readout=self.readout
         )
-        folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
             save_request(run, source=self.source, process=asked)
             process(run, self.source, asked, log, overwrite=self.overwrite)

@@ -317,3 +317,11 @@ def is_run_folder(folder: Path) -> bool:
     except (OSError, ValueError):
         return (folder / "frames.json").exists() or (folder / ".capture").exists()
     return isinstance(told, dict) and isinstance(told.get("stages"), dict)
+
+
+def same_file(a: Path, b: Path) -> bool:
+    """Whether both paths lead to one file or folder that is there."""
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from deblurgs.errors import CaptureError, DeviceError, UsageError
+from deblurgs.files import same_file
 from deblurgs.log import Log
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def name_results(photos: Sequence[tuple[str, Path]], output: Path) -> list[Photo
         stem = names.add(name).rsplit(".", 1)[0]
         suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
         target = output / f"{stem}{suffix}"
-        if any(_same(target, other) for _, other in photos):
+        if any(same_file(target, other) for _, other in photos):
             raise UsageError(
                 f"{target} is one of the photos and would be replaced. Name another --output DIR."
             )
@@ -184,13 +185,6 @@ def _restore_file(
     else:
         write_png(task.target, restored, exif=exif)
     return task.target
-
-
-def _same(a: Path, b: Path) -> bool:
-    try:
-        return a.exists() and a.samefile(b)
-    except OSError:
-        return False
 
 
 def convert(weights: Path, target: Path, *, overwrite: bool = False) -> None:

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from deblurgs.cli import main
+from deblurgs.errors import UsageError
 from deblurgs.run import RunFolder
+from deblurgs.stages.request import read_request, save_request
 
 
 def photos(folder: Path, count: int = 2) -> Path:
@@ -82,3 +84,54 @@ def test_the_pictures_of_a_run_do_not_become_its_own_source(
     assert main(["run", f"desk/{inside}", "--output", "desk"]) == 2
     assert "lies inside the output folder desk" in told(capsys)
     assert everything(run) == before
+
+
+def begun(path: Path, source: Path) -> None:
+    with RunFolder(path) as run:
+        save_request(run, source=source)
+        run.stage("capture", {}, lambda: None)
+
+
+@pytest.mark.parametrize("command", ["run", "process"])
+def test_another_source_of_the_same_name_does_not_replace_the_results_of_the_first(
+    command: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = photos(place / "a" / "cam"), photos(place / "b" / "cam")
+    begun(place / "deblurgs_runs" / "cam", first)
+    config = (place / "deblurgs_runs" / "cam" / "config.json").read_bytes()
+    assert main([command, "b/cam"]) == 2
+    said = told(capsys)
+    assert f"deblurgs_runs/cam holds the results of {first}, not of {second}" in said
+    assert "--output" in said and "--overwrite" in said
+    assert (place / "deblurgs_runs" / "cam" / "config.json").read_bytes() == config
+
+
+def test_a_run_accepts_its_own_source_under_any_name(place: Path) -> None:
+    source, other = photos(place / "a" / "cam"), photos(place / "b" / "cam")
+    begun(place / "run", source)
+    (place / "link").symlink_to(source)
+    (place / "run").rename(place / "moved")
+    with RunFolder(place / "moved") as run:
+        for spelling in (Path("a/cam"), Path("b/../a/cam"), place / "a" / "cam", Path("link")):
+            save_request(run, source=spelling)
+        with pytest.raises(UsageError, match="holds the results of"):
+            save_request(run, source=other)
+        save_request(run, source=other, overwrite=True)
+        assert read_request(run).source == other
+        save_request(run)  # as the commands do that need no source
+        # Renamed since: the old path is gone.
+        other.rename(place / "b" / "desk")
+        save_request(run, source=place / "b" / "desk")
+
+
+def test_a_folder_in_which_nothing_came_out_takes_another_source(place: Path) -> None:
+    source, other = photos(place / "a" / "cam"), photos(place / "b" / "cam")
+
+    def fail() -> None:
+        raise UsageError("no")
+
+    with RunFolder(place / "run") as run:
+        save_request(run, source=source)
+        with pytest.raises(UsageError):
+            run.stage("capture", {}, fail)
+        save_request(run, source=other)

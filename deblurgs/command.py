@@ -3,6 +3,6 @@
 import shlex
 
 
-def command(*words: object) -> str:
+def command_line(*words: object) -> str:
     """`deblurgs WORDS...`, quoted where a shell needs it."""
     return shlex.join(["deblurgs", *(str(word) for word in words)])

@@ -15,7 +15,12 @@ from typing import Protocol
 
 from rich.console import Console
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, emoji=False)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """A line on stderr. Long ones are not broken: a command or a path in them can be copied, from a terminal too."""
+    console.print(text, style=style, markup=False, soft_wrap=True)
 
 
 class Ticker(Protocol):
@@ -39,7 +44,7 @@ class Log:
         if self.events:
             write_event("info", text=text)
         else:
-            console.print(text, markup=False)
+            say(text)
 
     def result(self, text: str) -> None:
         """What the command was called for: on stdout, also when quiet."""
@@ -55,7 +60,7 @@ class Log:
             if self.events:
                 write_event("warning", text=text)
                 return
-            console.print(f"warning: {text}", style="yellow", markup=False)
+            say(f"warning: {text}", "yellow")
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator[Ticker]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deblurgs import __version__
+from deblurgs.command import command_line
 from deblurgs.errors import UsageError
 from deblurgs.files import (
     MANIFEST,
@@ -38,8 +39,8 @@ STAGES = ("capture", "sfm", "train", "render", "export")
 """In the order in which they depend on each other: repeating one makes all later ones outdated."""
 
 _COMMANDS = {
-    **dict.fromkeys(("capture", "sfm"), "process SOURCE --output {}"), "train": "train {}",
-    **dict.fromkeys(("render", "export"), "render {}"),
+    **dict.fromkeys(("capture", "sfm"), ("process", "SOURCE", "--output")), "train": ("train",),
+    **dict.fromkeys(("render", "export"), ("render",)),
 }  # fmt: skip
 """What to give a run folder to for a stage that it lacks."""
 
@@ -337,10 +338,8 @@ class RunFolder:
         for stage in STAGES[: STAGES.index(name) + 1]:
             status = self._manifest["stages"].get(stage, {}).get("status", "not done yet")
             if status != StageStatus.DONE:
-                command = _COMMANDS[stage].format(self.path)
-                raise UsageError(
-                    f"{self.path}: the stage {stage!r} is {status}. Run  deblurgs {command}  first."
-                )
+                first = command_line(*_COMMANDS[stage], self.path)
+                raise UsageError(f"{self.path}: the stage {stage!r} is {status}. Run  {first}  first.")
 
     def refuse_single_frames(self) -> None:
         """Raise UsageError where the frames were restored one by one, because no scene could be made of them."""

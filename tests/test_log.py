@@ -15,6 +15,7 @@ from rich.console import Console
 
 from deblurgs.cli import main
 from deblurgs.cli.run import Process
+from deblurgs.command import command_line
 from deblurgs.log import Log
 
 
@@ -86,6 +87,20 @@ def test_a_terminal_has_one_live_line_with_what_is_left(monkeypatch: pytest.Monk
     with Log(quiet=True).progress("train", 40) as ticker:
         ticker.update(1)
     assert screen.getvalue() == shown
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_long_lines_are_not_broken(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is wrapped cannot be pasted; a terminal folds lines by itself, and copies them whole."""
+    import deblurgs.log
+
+    text = f"see  {command_line('resume', '/data/:car:/' + 'a long name/' * 20)}  for [all] of it"
+    written = io.StringIO()
+    narrow = Console(file=written, force_terminal=terminal, width=80, color_system=None, emoji=False)
+    monkeypatch.setattr(deblurgs.log, "console", narrow)
+    Log().info(text)
+    Log().warn(text)
+    assert written.getvalue().splitlines() == [text, f"warning: {text}"]
 
 
 def test_work_of_unknown_length_is_counted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from deblurgs.capture.archive import unpack
 from deblurgs.capture.dataset import Capture, load_capture
 from deblurgs.capture.detect import detect_source
 from deblurgs.capture.folder import store_photos
-from deblurgs.command import command
+from deblurgs.command import command_line
 from deblurgs.errors import CaptureError, TooFewFramesError, UsageError
 from deblurgs.files import RUNS, is_run_folder
 from deblurgs.log import Log
@@ -135,13 +135,13 @@ def _refuse_results(source: Path) -> None:
         return
     if is_run_folder(source):
         raise UsageError(
-            f"{source} is a run folder, not a source.  {command('resume', source)}  goes on with it,  "
-            f"{command('view', source)}  shows it. To begin another run with its pictures, name {source / 'frames'} "
-            f"(as they were) or {source / 'renders' / 'sharp'} (sharp)."
+            f"{source} is a run folder, not a source.  {command_line('resume', source)}  goes on with it,  "
+            f"{command_line('view', source)}  shows it. To begin another run with its pictures, name "
+            f"{source / 'frames'} (as they were) or {source / 'renders' / 'sharp'} (sharp)."
         )
     if source.resolve().name == RUNS:
         runs = sorted(folder for folder in source.iterdir() if is_run_folder(folder))
-        look = f"  {command('view', runs[0])}  shows one of them." if runs else ""
+        look = f"  {command_line('view', runs[0])}  shows one of them." if runs else ""
         raise UsageError(
             f"{source} is where runs are kept, not a source.{look} Name a video or a folder of photos."
         )

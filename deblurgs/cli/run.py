@@ -1,6 +1,5 @@
 """deblurgs run, and its first stages on their own: process, train."""
 
-import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +14,7 @@ from deblurgs.cli.arguments import (
     require_run_folder,
     shown,
 )
+from deblurgs.command import command_line
 from deblurgs.config import PresetName, TrainConfig
 from deblurgs.log import Log
 from deblurgs.raster.devices import DeviceName, require
@@ -114,7 +114,7 @@ class Run:
                     run, log, overwrite=self.overwrite, device=self.device, fallback=self.fallback == "single"
                 )
                 page = report(run, log)
-            walk = shlex.join(["deblurgs", "view", str(folder)])
+            walk = command_line("view", folder)
             log.info(f"to look at in a browser: {page};  {walk}  walks through the scene")
             log.result(str(folder))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from deblurgs.command import command_line
 from deblurgs.errors import CaptureError, DeviceError, UsageError
 from deblurgs.files import same_file
 from deblurgs.log import Log
@@ -102,7 +103,7 @@ def plan(sources: Sequence[Path], output: Path, log: Log) -> list[PhotoTask]:
         elif source.is_file():
             if source.suffix.lower() in VIDEO_SUFFIXES:
                 raise CaptureError(
-                    f"{source} is a video. `deblurgs run {source}` sharpens its frames together."
+                    f"{source} is a video.  {command_line('run', source)}  sharpens its frames together."
                 )
             found.append((source.name, source))
         elif source.exists():

@@ -1,10 +1,10 @@
 """A run folder -> report.html: gathers what the stages left and hands it to the report."""
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deblurgs.command import command_line
 from deblurgs.errors import SfmError, UsageError
 from deblurgs.files import read_json, read_json_lines, write_bytes_atomic
 from deblurgs.log import Log
@@ -124,7 +124,7 @@ def _command(manifest: Mapping[str, Any], *, singly: bool) -> str:
     for stage in (*(["single"] if singly else []), "train", "sfm", "capture"):
         words = (entries.get(stage) or {}).get("command")
         if isinstance(words, list) and words:
-            return shlex.join(["deblurgs", *(str(word) for word in words[1:])])
+            return command_line(*words[1:])
     return "not recorded: this run was made by an older version"
 
 

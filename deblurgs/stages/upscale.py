@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deblurgs.command import command_line
 from deblurgs.errors import CaptureError, UsageError
 from deblurgs.files import UPSCALED
 from deblurgs.log import Log
@@ -38,7 +39,9 @@ def picture_files(sources: Sequence[Path]) -> list[Path]:
             sharp = source / "renders" / "sharp"
             is_run = (source / "manifest.json").is_file()
             if is_run and not any(sharp.glob("*.png")):
-                raise UsageError(f"{source} has no sharp frames yet. Run `deblurgs render {source}` first.")
+                raise UsageError(
+                    f"{source} has no sharp frames yet. Run  {command_line('render', source)}  first."
+                )
             folder = sharp if is_run else source
             inside = sorted(
                 p for p in folder.iterdir()

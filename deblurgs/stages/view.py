@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deblurgs.command import command_line
 from deblurgs.errors import CaptureError, DeblurgsError, UsageError
 from deblurgs.log import Log
 from deblurgs.run import RunFolder, StageStatus
@@ -104,7 +105,7 @@ def _latest_scene(folder: Path) -> Path:
     if not found:
         run.refuse_single_frames()
         raise UsageError(
-            f"{folder} holds no trained scene. `deblurgs run SOURCE --output {folder}` makes one; "
+            f"{folder} holds no trained scene. {command_line('run', 'SOURCE', '--output', folder)}  makes one; "
             "`--viewer` there shows it while it grows."
         )
     return found[0]

@@ -1,5 +1,8 @@
 """What is named as a source: mistakes are told before anything is touched."""
 
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +87,16 @@ def test_the_pictures_of_a_run_do_not_become_its_own_source(
     assert main(["run", f"desk/{inside}", "--output", "desk"]) == 2
     assert "lies inside the output folder desk" in told(capsys)
     assert everything(run) == before
+
+
+def test_an_error_is_one_line_whose_command_can_be_pasted(place: Path) -> None:
+    run = run_folder(place / ("a long name of a folder " * 4) / "it's a run")
+    told = subprocess.run(
+        [sys.executable, "-m", "deblurgs", "run", str(run)], capture_output=True, text=True, cwd=place
+    ).stderr
+    assert len(told.splitlines()) == 1
+    words = shlex.split(told[told.index("deblurgs resume") :])
+    assert words[:3] == ["deblurgs", "resume", str(run)]
 
 
 def begun(path: Path, source: Path) -> None:

@@ -336,10 +336,21 @@ class RunFolder:
         """Raise UsageError unless stage `name` and those before it are done: which is not, and the command for it."""
         self.refuse_single_frames()
         for stage in STAGES[: STAGES.index(name) + 1]:
-            status = self._manifest["stages"].get(stage, {}).get("status", "not done yet")
+            entry = self._manifest["stages"].get(stage, {})
+            status = entry.get("status", "not done yet")
             if status != StageStatus.DONE:
-                first = command_line(*_COMMANDS[stage], self.path)
-                raise UsageError(f"{self.path}: the stage {stage!r} is {status}. Run  {first}  first.")
+                words = ("resume",) if self._resumes(stage) else _COMMANDS[stage]
+                first = command_line(*words, self.path)
+                why = f" ({entry['error']})" if status == StageStatus.FAILED and "error" in entry else ""
+                raise UsageError(f"{self.path}: the stage {stage!r} is {status}{why}. Run  {first}  first.")
+
+    def _resumes(self, stage: str) -> bool:
+        """Whether `deblurgs resume` would do this stage: config.json tells what was asked for."""
+        try:
+            asked = read_json(self.config_json)
+        except (OSError, ValueError):
+            return False
+        return isinstance(asked, dict) and ("source" if stage in ("capture", "sfm") else "preset") in asked
 
     def refuse_single_frames(self) -> None:
         """Raise UsageError where the frames were restored one by one, because no scene could be made of them."""

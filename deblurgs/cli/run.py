@@ -11,13 +11,13 @@ from deblurgs.cli.arguments import (
     default_output,
     require_interval,
     require_port,
-    require_run_folder,
     shown,
 )
 from deblurgs.command import command_line
 from deblurgs.config import PresetName, TrainConfig
 from deblurgs.log import Log
 from deblurgs.raster.devices import DeviceName, require
+from deblurgs.stages.folders import require_run_folder
 from deblurgs.stages.observe import MonitorName, require_monitors, watching
 from deblurgs.stages.process import ProcessConfig, with_shutter
 

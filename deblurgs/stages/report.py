@@ -30,7 +30,7 @@ PATHS_PER_FRAME = 40
 def report(run: RunFolder, log: Log) -> Path:
     """Write report.html into the run folder. What is missing is left out of it.
 
-    Raises CaptureError when the run folder has no frames at all.
+    Raises UsageError or CaptureError when the run folder has no frames at all.
     """
     from deblurgs.capture.dataset import load_capture
     from deblurgs.report.data import ReportData
@@ -39,6 +39,8 @@ def report(run: RunFolder, log: Log) -> Path:
     singly = _restored_singly(run)
     # With too few frames nothing was stored: a list of frames that lies there is of an earlier source.
     stored = not singly or (run.status("capture") == StageStatus.DONE and run.frames_json.is_file())
+    if stored and not run.frames_json.is_file():
+        run.require_done("capture")
     capture = load_capture(run.path) if stored else None
     finished, model = _scene(run, log), _cameras(run)
     trust = {} if singly else _object(run.trust_json)

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from deblurgs.cli import main
-from deblurgs.errors import UsageError
+from deblurgs.config import TrainConfig
+from deblurgs.errors import SfmError, UsageError
 from deblurgs.run import RunFolder
 from deblurgs.stages.request import read_request, save_request
 
@@ -97,6 +98,55 @@ def test_an_error_is_one_line_whose_command_can_be_pasted(place: Path) -> None:
     assert len(told.splitlines()) == 1
     words = shlex.split(told[told.index("deblurgs resume") :])
     assert words[:3] == ["deblurgs", "resume", str(run)]
+
+
+READERS = ["resume", "export", "render", "train", "report", "view"]
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_photos_are_no_run_folder(command: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = photos(place / "my cam")
+    before = everything(place)
+    for name in ("my cam", "my cam/0.jpg", "nothing"):
+        if (command, name) == ("view", "my cam/0.jpg"):
+            continue  # a file can be one of splats, and is told to be none
+        assert main([command, name]) == 2
+        said = told(capsys)
+        assert "--output" not in said
+        if name == "my cam":
+            assert "my cam is not a run folder (it holds photos). deblurgs run 'my cam' makes one." in said
+    assert everything(place) == before and folder.is_dir()
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_a_folder_of_runs_names_them(command: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_folder(place / "deblurgs_runs" / "desk")
+    assert main([command, "deblurgs_runs"]) == 2
+    assert "Name one of them: deblurgs_runs/desk" in told(capsys)
+    (place / "empty").mkdir()
+    assert main([command, "empty"]) == 2
+    assert "it is empty" in told(capsys) and not any((place / "empty").iterdir())
+
+
+@pytest.mark.parametrize("command", ["export", "render", "view", "report"])
+def test_a_run_that_failed_says_what_is_missing_and_how_to_go_on(
+    command: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = photos(place / "cam")
+
+    def fail() -> None:
+        raise SfmError("No camera poses: too plain")
+
+    with RunFolder(place / "run") as run:
+        save_request(run, source=source, preset_name="fast", train=TrainConfig())
+        if command != "report":
+            run.stage("capture", {}, lambda: None)
+        with pytest.raises(SfmError):
+            run.stage("capture" if command == "report" else "sfm", {}, fail)
+    assert main([command, "run"]) == 2
+    said = told(capsys)
+    assert "is failed (SfmError: No camera poses: too plain)" in said and "deblurgs resume run" in said
+    assert "SOURCE" not in said
 
 
 def begun(path: Path, source: Path) -> None:

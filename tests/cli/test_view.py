@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ("arguments", "words"),
     [
         (["nothing.ply"], "does not exist"),
-        (["EMPTY"], "holds no trained scene"),
+        (["EMPTY"], "is not a run folder (it holds a splat file)"),
         (["EMPTY", "--port", "70000"], "--port"),
         (["EMPTY", "--port", "-1"], "--port"),
         (["SPLATS", "--host", "0.0.0.0"], "--allow-remote"),

@@ -38,7 +38,8 @@ def picture_files(sources: Sequence[Path]) -> list[Path]:
         if source.is_dir():
             sharp = source / "renders" / "sharp"
             is_run = (source / "manifest.json").is_file()
-            if is_run and not any(sharp.glob("*.png")):
+            # Of JPEG photos that were restored one by one the sharp frames are JPEG too.
+            if is_run and not (sharp.is_dir() and any(p.suffix.lower() in SUFFIXES for p in sharp.iterdir())):
                 raise UsageError(
                     f"{source} has no sharp frames yet. Run  {command_line('render', source)}  first."
                 )

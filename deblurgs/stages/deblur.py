@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Device = Literal["auto", "cpu", "cuda"]
 JPEG_QUALITY = 95
+_JPEG = (".jpg", ".jpeg")
+_WRITTEN = (*_JPEG, ".png")
+"""Endings of results."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,13 @@ class PhotoTask:
 def deblur(
     sources: Sequence[Path], output: Path, config: DeblurConfig, log: Log, *, overwrite: bool = False
 ) -> list[Path]:
-    """Restore photos and folders of photos into `output`; returns the files written.
+    """Restore photos and folders of photos into the folder `output`, or one photo into a file of that name; returns the
+    files written.
 
     JPEG stays JPEG, everything else becomes PNG with the same depth; size, orientation (applied to the pixels) and
     EXIF are kept. A photo that cannot be read is left out with a warning. Raises CaptureError when that is true for
-    more than half of them (the others are written first), UsageError when a result would replace a photo.
+    more than half of them (the others are written first), UsageError, before the first is restored, when a result would
+    replace a photo, or what is there already without `overwrite`.
     """
     return restore_photos(plan(sources, output, log), output, config, log, overwrite=overwrite)
 
@@ -61,11 +66,14 @@ def restore_photos(
     tasks: "Sequence[PhotoTask]", output: Path, config: DeblurConfig, log: Log, *, overwrite: bool = False
 ) -> list[Path]:
     """`deblur` for photos that are known one by one."""
-    from deblurgs.files import explained_write_errors
+    from deblurgs.files import checked_target, explained_write_errors
 
+    for task in tasks:
+        checked_target(task.target, overwrite=overwrite)
     network = load_restorer(config, log)
-    with explained_write_errors(output):
-        output.mkdir(parents=True, exist_ok=True)
+    for folder in {task.target.parent for task in tasks}:
+        with explained_write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     failed: list[tuple[str, str]] = []
     with log.progress("deblur", len(tasks)) as bar:
@@ -73,7 +81,7 @@ def restore_photos(
             from deblurgs.capture.photo import UnusablePhoto
 
             try:
-                written.append(_restore_file(network, task, config, log, overwrite))
+                written.append(_restore_file(network, task, config, log))
             except UnusablePhoto as error:
                 failed.append((task.name, str(error)))
                 log.warn(f"{task.name} is left out: {error}")
@@ -88,8 +96,9 @@ def restore_photos(
 
 
 def plan(sources: Sequence[Path], output: Path, log: Log) -> list[PhotoTask]:
-    """Which photo goes where. Raises CaptureError when a source is missing or holds no photo."""
-    from deblurgs.capture.detect import VIDEO_SUFFIXES, list_photos
+    """Which photo goes where. Raises CaptureError when a source is missing or holds no photo, UsageError for an
+    `output` that cannot be meant."""
+    from deblurgs.capture.detect import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_photos
 
     if not sources:
         raise UsageError("name at least one photo or folder of photos")
@@ -110,7 +119,22 @@ def plan(sources: Sequence[Path], output: Path, log: Log) -> list[PhotoTask]:
             raise CaptureError(f"{source} is neither a file nor a folder.")
         else:
             raise CaptureError(f"{source} does not exist.")
-    return name_results(found, output)
+    if output.is_dir() or output.suffix.lower() not in IMAGE_SUFFIXES:
+        if output.exists() and not output.is_dir():
+            raise UsageError(
+                f"{output} is a file. Name a folder with --output, or for one photo a .jpg or .png."
+            )
+        return name_results(found, output)
+    if len(found) > 1:
+        raise UsageError(
+            f"--output {output} names one picture, but there are {len(found)} photos. Name a folder for them."
+        )
+    if output.suffix.lower() not in _WRITTEN:
+        raise UsageError(f"--output {output}: results are written as .jpg or .png")
+    (name, path) = found[0]
+    if same_file(output, path):
+        raise UsageError(f"{output} is the photo itself and would be replaced. Name another --output.")
+    return [PhotoTask(name, path, output)]
 
 
 def name_results(photos: Sequence[tuple[str, Path]], output: Path) -> list[PhotoTask]:
@@ -121,7 +145,7 @@ def name_results(photos: Sequence[tuple[str, Path]], output: Path) -> list[Photo
     tasks = []
     for name, path in photos:
         stem = names.add(name).rsplit(".", 1)[0]
-        suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
+        suffix = path.suffix if path.suffix.lower() in _JPEG else ".png"
         target = output / f"{stem}{suffix}"
         if any(same_file(target, other) for _, other in photos):
             raise UsageError(
@@ -163,17 +187,11 @@ def restorer(config: DeblurConfig, log: Log) -> "Restorer":
     return restore
 
 
-def _restore_file(
-    network: "MimoUNet", task: PhotoTask, config: DeblurConfig, log: Log, overwrite: bool
-) -> Path:
-    import numpy as np
-
-    from deblurgs.capture.image import write_jpeg, write_png
+def _restore_file(network: "MimoUNet", task: PhotoTask, config: DeblurConfig, log: Log) -> Path:
+    from deblurgs.capture.image import to_8_bit, write_jpeg, write_png
     from deblurgs.capture.photo import decode_photo, read_exif
-    from deblurgs.files import checked_target
     from deblurgs.restore.tiling import restore_pixels
 
-    checked_target(task.target, overwrite=overwrite)
     photo = decode_photo(task.source, config.max_pixels)
     for note in photo.notes:
         log.warn(f"{task.name}: {note}")
@@ -181,8 +199,8 @@ def _restore_file(
         log.warn(f"{task.name}: its transparency is not kept")
     restored = restore_pixels(network, photo.pixels, tile=config.tile, ensemble=config.ensemble)
     exif = read_exif(task.source)
-    if task.target.suffix.lower() in (".jpg", ".jpeg") and restored.dtype == np.uint8:
-        write_jpeg(task.target, restored, JPEG_QUALITY, exif=exif)
+    if task.target.suffix.lower() in _JPEG:
+        write_jpeg(task.target, to_8_bit(restored), JPEG_QUALITY, exif=exif)
     else:
         write_png(task.target, restored, exif=exif)
     return task.target

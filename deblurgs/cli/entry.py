@@ -56,6 +56,20 @@ def _lies_there(argument: str) -> bool:
         return False
 
 
+def _refuse_several_sources(arguments: Sequence[str]) -> None:
+    """`run photos/*.jpg`: the shell names every photo. Raises UsageError with what to name instead."""
+    if not arguments or arguments[0] not in ("run", "process", "triage", "eval"):
+        return
+    for before, first, second in zip(arguments, arguments[1:], arguments[2:], strict=False):
+        # After an option the first may be its value.
+        if before.startswith("-") or not (_lies_there(first) and _lies_there(second)):
+            continue
+        wanted = command_line(arguments[0], Path(first).parent)
+        raise UsageError(
+            f"{first} and {second}: `{arguments[0]}` takes one source. Give the folder of the photos:  {wanted}"
+        )
+
+
 def _default(field: dataclasses.Field[object]) -> object:
     """What a field is when the user says nothing; tyro.MISSING for one that must be given."""
     if field.default is not dataclasses.MISSING:
@@ -89,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError(
                 f"a command is missing before {arguments[0]}. For sharp frames and a scene:  {wanted}"
             )
+        _refuse_several_sources(arguments)
         try:
             command = parse(arguments)
         except SystemExit as stopped:

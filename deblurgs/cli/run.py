@@ -40,7 +40,7 @@ class Run:
     """A video or a folder of photos.
     Also: a COLMAP project (images/ and sparse/0), a transforms.json of nerfstudio or instant-ngp, a Polycam export,
     a zip file of one of these, a Deblur-NeRF folder."""
-    output: Annotated[Path | None, shown("deblurgs_runs/<name of the source>")] = None
+    output: Annotated[Path | None, shown("deblurgs_runs/<name of the source>", aliases=("-o",))] = None
     """The run folder."""
     preset: PresetName = "default"
     """fast: about a minute, at half size.
@@ -135,7 +135,7 @@ class Process:
     """A video or a folder of photos.
     Also: a COLMAP project (images/ and sparse/0), a transforms.json of nerfstudio or instant-ngp, a Polycam export,
     a zip file of one of these, a Deblur-NeRF folder."""
-    output: Annotated[Path | None, shown("deblurgs_runs/<name of the source>")] = None
+    output: Annotated[Path | None, shown("deblurgs_runs/<name of the source>", aliases=("-o",))] = None
     """The run folder."""
     overwrite: bool = False
     """Repeat stages that are already done."""

@@ -61,6 +61,10 @@ def open_viewer(
     except CaptureError as error:
         if source.suffix.lower() == ".ply":
             raise
+        if source.suffix.lower() in (".html", ".htm"):
+            raise UsageError(
+                f"{source} is a page: it opens in any browser by itself, without `deblurgs view`"
+            ) from error
         hint = "`deblurgs view` shows run folders, which `deblurgs run SOURCE` makes, and splat files (.ply)"
         raise CaptureError(f"{error}. {hint}") from error
     viewer = start_viewer(log, host=host, port=port, allow_remote=allow_remote)

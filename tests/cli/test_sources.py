@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from deblurgs.cli import main
+from deblurgs.cli.entry import parse
 from deblurgs.config import TrainConfig
 from deblurgs.errors import SfmError, UsageError
 from deblurgs.run import RunFolder
@@ -147,6 +148,25 @@ def test_a_run_that_failed_says_what_is_missing_and_how_to_go_on(
     said = told(capsys)
     assert "is failed (SfmError: No camera poses: too plain)" in said and "deblurgs resume run" in said
     assert "SOURCE" not in said
+
+
+@pytest.mark.parametrize("command", ["run", "process", "triage"])
+def test_several_photos_lead_to_their_folder(
+    command: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [str(path.relative_to(place)) for path in sorted(photos(place / "my cam", 3).iterdir())]
+    for words in (names, [*names[:2], "--quiet"], ["--quiet", *names], ["-o", "out", *names]):
+        assert main([command, *words]) == 2
+        assert f"deblurgs {command} 'my cam'" in told(capsys)
+    assert [path.name for path in place.iterdir()] == ["my cam"]
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "process", "demo", "triage", "eval", "export", "deblur", "upscale"]
+)
+def test_o_is_short_for_output_everywhere(command: str) -> None:
+    words = [command, *([] if command == "demo" else ["source"]), "-o", "place"]
+    assert getattr(parse(words), "output") == Path("place")  # noqa: B009 - commands have different fields
 
 
 def begun(path: Path, source: Path) -> None:

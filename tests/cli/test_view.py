@@ -45,6 +45,13 @@ def test_a_video_leads_to_the_command_for_it(tmp_path: Path, capsys: pytest.Capt
     assert "is not a PLY file" in said and "deblurgs run" in said
 
 
+def test_a_page_needs_no_viewer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "scene.html"
+    path.write_text("<!doctype html>")
+    assert main(["view", str(path)]) == 2
+    assert "opens in any browser by itself" in capsys.readouterr().err
+
+
 def test_another_file_is_unusable_input(tmp_path: Path) -> None:
     path = tmp_path / "scene.ply"
     path.write_bytes(b"no splats")

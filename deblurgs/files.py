@@ -278,6 +278,22 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """`folder` and those above it, made where they are missing; what was made goes again when the block raises and
+    nothing has come into it. Raises as `explained_write_errors`."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    with explained_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for place in missing:
+                place.rmdir()  # only an empty one can be removed
+        raise
+
+
 def require_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:
     """Refuse to start what cannot be finished. Raises ResourceError with both numbers.
 

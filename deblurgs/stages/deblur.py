@@ -1,6 +1,7 @@
 """Single photos -> restored photos by the network alone: what `deblurgs deblur` does, and what `run` falls back to."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -66,33 +67,33 @@ def restore_photos(
     tasks: "Sequence[PhotoTask]", output: Path, config: DeblurConfig, log: Log, *, overwrite: bool = False
 ) -> list[Path]:
     """`deblur` for photos that are known one by one."""
-    from deblurgs.files import checked_target, explained_write_errors
+    from deblurgs.files import checked_target, made_folder
 
     for task in tasks:
         checked_target(task.target, overwrite=overwrite)
     network = load_restorer(config, log)
-    for folder in {task.target.parent for task in tasks}:
-        with explained_write_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    failed: list[tuple[str, str]] = []
-    with log.progress("deblur", len(tasks)) as bar:
-        for done, task in enumerate(tasks, start=1):
-            from deblurgs.capture.photo import UnusablePhoto
+    with ExitStack() as made:
+        for folder in sorted({task.target.parent for task in tasks}):
+            made.enter_context(made_folder(folder))
+        written: list[Path] = []
+        failed: list[tuple[str, str]] = []
+        with log.progress("deblur", len(tasks)) as bar:
+            for done, task in enumerate(tasks, start=1):
+                from deblurgs.capture.photo import UnusablePhoto
 
-            try:
-                written.append(_restore_file(network, task, config, log))
-            except UnusablePhoto as error:
-                failed.append((task.name, str(error)))
-                log.warn(f"{task.name} is left out: {error}")
-            bar.update(done, task.name)
-    if 2 * len(failed) > len(tasks):
-        first = "; ".join(f"{name}: {reason}" for name, reason in failed[:3])
-        raise CaptureError(
-            f"{len(failed)} of {len(tasks)} photos cannot be used ({first})."
-            + (f" The other {len(written)} are in {output}." if written else "")
-        )
-    return written
+                try:
+                    written.append(_restore_file(network, task, config, log))
+                except UnusablePhoto as error:
+                    failed.append((task.name, str(error)))
+                    log.warn(f"{task.name} is left out: {error}")
+                bar.update(done, task.name)
+        if 2 * len(failed) > len(tasks):
+            first = "; ".join(f"{name}: {reason}" for name, reason in failed[:3])
+            raise CaptureError(
+                f"{len(failed)} of {len(tasks)} photos cannot be used ({first})."
+                + (f" The other {len(written)} are in {output}." if written else "")
+            )
+        return written
 
 
 def plan(sources: Sequence[Path], output: Path, log: Log) -> list[PhotoTask]:

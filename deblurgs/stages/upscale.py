@@ -78,34 +78,33 @@ def upscale(
     A picture that cannot be used is named in a warning and left out; when none can be used CaptureError is raised.
     Pictures that are there already are kept unless `overwrite` is set.
     """
-    from deblurgs.files import explained_write_errors, write_json_atomic
+    from deblurgs.files import made_folder, write_json_atomic
     from deblurgs.restore.upscale import load_model, parse_do, shipped_model
 
     do = parse_do(settings.do)
     pictures = picture_files(sources)
     model = load_model(settings.weights) if settings.weights else shipped_model()
     folder = output or default_folder(sources, settings.scale)
-    with explained_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    rows: list[dict[str, Any]] = []
-    with log.progress("upscale", len(pictures)) as ticker:
-        for i, path in enumerate(pictures):
-            done = _one(path, folder, settings, do, model, log, overwrite, taken=written)
-            if done is not None:
-                written.append(done[0])
-                rows.append(done[1])
-            ticker.update(i + 1)
-    if not written:
-        raise CaptureError("none of the pictures could be enlarged; the warnings above say why.")
-    write_json_atomic(
-        folder / "upscale.json",
-        {
-            "format": "deblurgs-upscale", "version": 1, "scale": settings.scale, "do": do,
-            "intervention": settings.intervention, "pixels_made_by": "network", "pictures": rows,
-        },
-    )  # fmt: skip
-    return written
+    with made_folder(folder):
+        written: list[Path] = []
+        rows: list[dict[str, Any]] = []
+        with log.progress("upscale", len(pictures)) as ticker:
+            for i, path in enumerate(pictures):
+                done = _one(path, folder, settings, do, model, log, overwrite, taken=written)
+                if done is not None:
+                    written.append(done[0])
+                    rows.append(done[1])
+                ticker.update(i + 1)
+        if not written:
+            raise CaptureError("none of the pictures could be enlarged; the warnings above say why.")
+        write_json_atomic(
+            folder / "upscale.json",
+            {
+                "format": "deblurgs-upscale", "version": 1, "scale": settings.scale, "do": do,
+                "intervention": settings.intervention, "pixels_made_by": "network", "pictures": rows,
+            },
+        )  # fmt: skip
+        return written
 
 
 def _one(

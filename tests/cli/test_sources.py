@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deblurgs.capture.detect import list_photos
 from deblurgs.cli import main
 from deblurgs.cli.entry import parse
 from deblurgs.config import TrainConfig
@@ -167,6 +168,24 @@ def test_several_photos_lead_to_their_folder(
 def test_o_is_short_for_output_everywhere(command: str) -> None:
     words = [command, *([] if command == "demo" else ["source"]), "-o", "place"]
     assert getattr(parse(words), "output") == Path("place")  # noqa: B009 - commands have different fields
+
+
+@pytest.mark.parametrize("command", ["triage", "upscale", "deblur"])
+def test_what_cannot_begin_leaves_no_empty_folder(command: str, place: Path) -> None:
+    (place / "a.png").write_bytes(b"\x89PNG broken")
+    assert main([command, "a.png", "--quiet", "-o", "some/where"]) == 3
+    assert [path.name for path in place.iterdir()] == ["a.png"]
+
+
+def test_the_present_folder_has_a_name_in_warnings(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = photos(place / "cam")
+    (folder / "more").mkdir()
+    monkeypatch.chdir(folder)
+    assert main(["triage", ".", "-o", "../out"]) == 0
+    assert "warning: cam: 1 subfolders are not searched" in told(capsys)
+    assert [name for name, _ in list_photos(Path())[1]] == ["cam"]
 
 
 def begun(path: Path, source: Path) -> None:

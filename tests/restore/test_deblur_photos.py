@@ -206,6 +206,13 @@ def test_all_targets_are_looked_at_before_the_first_photo_is_restored(tmp_path: 
     assert not (tmp_path / "out" / "a.png").exists()
 
 
+def test_no_empty_folder_is_left_when_nothing_came_out(tmp_path: Path, run) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG broken")
+    with pytest.raises(CaptureError, match="1 of 1"):
+        run(tmp_path / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_sources_that_are_none_are_named(tmp_path: Path, run) -> None:
     (tmp_path / "film.mp4").write_bytes(b"x")
     (tmp_path / "void").mkdir()

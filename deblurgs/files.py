@@ -26,6 +26,9 @@ TEMPORARY_PREFIX = ".deblurgs-tmp-"
 RUNS, DEBLURRED, UPSCALED = "deblurgs_runs", "deblurred", "deblurgs_upscaled"
 """Folders beside the caller into which commands write when no other place is named."""
 
+MANIFEST = "manifest.json"
+"""Tells a run folder from any other."""
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 # torch reports a full disk as RuntimeError and safetensors as its own SafetensorError: only their texts tell
@@ -275,6 +278,22 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """`folder` and those above it, made where they are missing; what was made goes again when the block raises and
+    nothing has come into it. Raises as `explained_write_errors`."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    with explained_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for place in missing:
+                place.rmdir()  # only an empty one can be removed
+        raise
+
+
 def require_free_space(folder: Path, needed_bytes: int, purpose: str) -> None:
     """Refuse to start what cannot be finished. Raises ResourceError with both numbers.
 
@@ -301,3 +320,24 @@ def remove_forgotten_temporaries(folder: Path) -> int:
                 Path(root, name).unlink(missing_ok=True)
                 count += 1
     return count
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether deblurgs made this folder and works in it: by what its manifest says, or, where that is damaged, by what
+    lies beside it."""
+    manifest = folder / MANIFEST
+    try:
+        if not manifest.is_file():
+            return False
+        told = read_json(manifest)
+    except (OSError, ValueError):
+        return (folder / "frames.json").exists() or (folder / ".capture").exists()
+    return isinstance(told, dict) and isinstance(told.get("stages"), dict)
+
+
+def same_file(a: Path, b: Path) -> bool:
+    """Whether both paths lead to one file or folder that is there."""
+    try:
+        return a.samefile(b)
+    except OSError:
+        return False

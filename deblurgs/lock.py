@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from deblurgs.command import command_line
 from deblurgs.errors import UsageError
 from deblurgs.files import explained_write_errors
 
@@ -79,8 +80,8 @@ class FolderLock:
         elif not _is_stale(holder):
             raise UsageError(
                 f"{self.path.parent} is in use by process {holder['pid']} on {holder['host']}. Wait until it "
-                f"ends, or begin another run with --output DIR;  deblurgs view {self.path.parent}  may look at it "
-                f"meanwhile. (If that process is gone, delete {self.path}.)"
+                f"ends, or begin another run with --output DIR;  {command_line('view', self.path.parent)}  may look "
+                f"at it meanwhile. (If that process is gone, delete {self.path}.)"
             )
         # Renaming lets exactly one of several waiting processes win. If the file was replaced by a new
         # holder's between our look and the rename, it is put back.

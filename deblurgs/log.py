@@ -15,13 +15,20 @@ from typing import Protocol
 
 from rich.console import Console
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, emoji=False)
+
+
+def say(text: str, style: str | None = None) -> None:
+    """A line on stderr. Long ones are not broken: a command or a path in them can be copied, from a terminal too."""
+    console.print(text, style=style, markup=False, soft_wrap=True)
 
 
 class Ticker(Protocol):
     """What a progress bar offers to the code that works."""
 
-    def update(self, done: int, note: str = "") -> None: ...
+    def update(self, done: int, note: str = "", share: float | None = None) -> None:
+        """share: of the work, 0 to 1, where steps cost different times; None: `done` of the total."""
+        ...
 
 
 @dataclass
@@ -39,7 +46,7 @@ class Log:
         if self.events:
             write_event("info", text=text)
         else:
-            console.print(text, markup=False)
+            say(text)
 
     def result(self, text: str) -> None:
         """What the command was called for: on stdout, also when quiet."""
@@ -55,7 +62,7 @@ class Log:
             if self.events:
                 write_event("warning", text=text)
                 return
-            console.print(f"warning: {text}", style="yellow", markup=False)
+            say(f"warning: {text}", "yellow")
 
     @contextmanager
     def progress(self, title: str, total: int) -> Iterator[Ticker]:
@@ -81,19 +88,40 @@ def write_event(event: str, **fields: object) -> None:
     print(line, flush=True)
 
 
+class _Remaining:
+    """How long the rest takes, if it goes on as it went."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.start = total, time.monotonic()
+        self._from: tuple[float, float] | None = None
+
+    def after(self, now: float, done: int, share: float | None) -> float | None:
+        """Seconds that are left; None while nobody can know."""
+        if not self.total:
+            return None
+        share = done / self.total if share is None else share
+        if self._from is None:
+            # Work that goes on from a checkpoint did not do all of it in this time.
+            self._from = (now, share) if done > 1 else (self.start, 0.0)
+        since, before = self._from
+        if done >= self.total:
+            return 0.0
+        return (now - since) * (1 - share) / (share - before) if share > before else None
+
+
 class _Events:
     """Progress at most twice a second, with the first and the last step."""
 
     def __init__(self, stage: str, total: int) -> None:
-        self.stage, self.total = stage, total
-        self.start, self.next = time.monotonic(), 0.0
+        self.stage, self.total, self.remaining = stage, total, _Remaining(total)
+        self.next = 0.0
 
-    def update(self, done: int, note: str = "") -> None:
+    def update(self, done: int, note: str = "", share: float | None = None) -> None:
         now = time.monotonic()
+        left = self.remaining.after(now, done, share)
         if now < self.next and done != self.total:
             return
-        self.next, elapsed = now + 0.5, now - self.start
-        left = elapsed * (self.total - done) / done if done and self.total else None
+        self.next, elapsed = now + 0.5, now - self.remaining.start
         write_event(
             "progress", stage=self.stage, done=done, total=self.total or None, elapsed_s=round(elapsed, 2),
             eta_s=None if left is None else round(left, 1), note=note,
@@ -101,39 +129,42 @@ class _Events:
 
 
 class _Silent:
-    def update(self, done: int, note: str = "") -> None:
+    def update(self, done: int, note: str = "", share: float | None = None) -> None:
         pass
 
 
 class _Plain:
     def __init__(self, title: str, total: int) -> None:
         self.title, self.total, self.next = title, total, 0.0
-        self.start = time.monotonic()
+        self.remaining = _Remaining(total)
 
-    def update(self, done: int, note: str = "") -> None:
+    def update(self, done: int, note: str = "", share: float | None = None) -> None:
         if not self.total:
             if done == 1 or done % 10 == 0:
                 print(f"{self.title}: {done} {note}".rstrip(), file=sys.stderr, flush=True)
             return
-        share = done / self.total
-        if share >= self.next or done == self.total:
-            self.next = share + 0.1
-            left = (
-                (time.monotonic() - self.start) * (self.total - done) / done if 0 < done < self.total else 0.0
-            )
-            eta = f"  {_clock(left)} left" if left >= 1.0 else ""
+        left = self.remaining.after(time.monotonic(), done, share)
+        # Lines come by what is done, not by the work: coarse steps would else be told in one.
+        told = done / self.total
+        if told >= self.next or done == self.total:
+            self.next = told + 0.1
+            eta = f"  {_clock(left)} left" if left is not None and left >= 1.0 else ""
             print(f"{self.title}: {done}/{self.total} {note}".rstrip() + eta, file=sys.stderr, flush=True)
 
 
 class _Bar:
     def __init__(self, title: str, total: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+        self.total, self.begun = total, False
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"), TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"), console=console, transient=False,
         )  # fmt: skip
-        self.task = self.progress.add_task(title, total=total or None, note="")
+        self.task = self.progress.add_task(title, total=total or None, note="", count=self._count(0))
+
+    def _count(self, done: int) -> str:
+        return f"{done:{len(str(self.total))}d}/{self.total or '?'}"
 
     def __enter__(self) -> "_Bar":
         self.progress.start()
@@ -142,8 +173,13 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
-    def update(self, done: int, note: str = "") -> None:
-        self.progress.update(self.task, completed=done, note=note)
+    def update(self, done: int, note: str = "", share: float | None = None) -> None:
+        work = done if share is None or not self.total else share * self.total
+        if not self.begun and done > 1:
+            # From a checkpoint: what was done before says nothing about the speed.
+            self.progress.reset(self.task, completed=int(work))
+        self.begun = True
+        self.progress.update(self.task, completed=work, note=note, count=self._count(done))
 
 
 def _clock(seconds: float) -> str:

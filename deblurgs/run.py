@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deblurgs import __version__
+from deblurgs.command import command_line
 from deblurgs.errors import UsageError
 from deblurgs.files import (
+    MANIFEST,
     TEMPORARY_PREFIX,
     JsonLines,
     explained_write_errors,
@@ -37,8 +39,8 @@ STAGES = ("capture", "sfm", "train", "render", "export")
 """In the order in which they depend on each other: repeating one makes all later ones outdated."""
 
 _COMMANDS = {
-    **dict.fromkeys(("capture", "sfm"), "process SOURCE --output {}"), "train": "train {}",
-    **dict.fromkeys(("render", "export"), "render {}"),
+    **dict.fromkeys(("capture", "sfm"), ("process", "SOURCE", "--output")), "train": ("train",),
+    **dict.fromkeys(("render", "export"), ("render",)),
 }  # fmt: skip
 """What to give a run folder to for a stage that it lacks."""
 
@@ -140,7 +142,7 @@ class RunFolder:
 
     @property
     def manifest_json(self) -> Path:
-        return self.path / "manifest.json"
+        return self.path / MANIFEST
 
     def __enter__(self) -> "RunFolder":
         self._check_or_create()
@@ -334,12 +336,21 @@ class RunFolder:
         """Raise UsageError unless stage `name` and those before it are done: which is not, and the command for it."""
         self.refuse_single_frames()
         for stage in STAGES[: STAGES.index(name) + 1]:
-            status = self._manifest["stages"].get(stage, {}).get("status", "not done yet")
+            entry = self._manifest["stages"].get(stage, {})
+            status = entry.get("status", "not done yet")
             if status != StageStatus.DONE:
-                command = _COMMANDS[stage].format(self.path)
-                raise UsageError(
-                    f"{self.path}: the stage {stage!r} is {status}. Run  deblurgs {command}  first."
-                )
+                words = ("resume",) if self._resumes(stage) else _COMMANDS[stage]
+                first = command_line(*words, self.path)
+                why = f" ({entry['error']})" if status == StageStatus.FAILED and "error" in entry else ""
+                raise UsageError(f"{self.path}: the stage {stage!r} is {status}{why}. Run  {first}  first.")
+
+    def _resumes(self, stage: str) -> bool:
+        """Whether `deblurgs resume` would do this stage: config.json tells what was asked for."""
+        try:
+            asked = read_json(self.config_json)
+        except (OSError, ValueError):
+            return False
+        return isinstance(asked, dict) and ("source" if stage in ("capture", "sfm") else "preset") in asked
 
     def refuse_single_frames(self) -> None:
         """Raise UsageError where the frames were restored one by one, because no scene could be made of them."""

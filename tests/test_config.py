@@ -14,6 +14,15 @@ def test_presets_are_consistent_and_survive_json(name) -> None:
     assert from_dict(TrainConfig(), json.loads(json.dumps(to_dict(config)))) == config
 
 
+def test_work_is_counted_in_pixels_and_not_in_steps() -> None:
+    config = TrainConfig(scales=(0.25, 0.5, 1.0), steps=(600, 600, 600))
+    assert [config.work_done(step) for step in (-1, 0, 1800, 2000)] == [0, 0, 1, 1]
+    assert config.work_done(600) == pytest.approx(1 / 21)
+    assert config.work_done(1500) == pytest.approx((1 + 4 + 8) / 21)
+    finer = TrainConfig(scales=(0.5, 1.0), steps=(100, 100), train_scale=4)
+    assert finer.work_done(100) == pytest.approx(0.25 / 8.25)
+
+
 def test_only_differences_are_saved() -> None:
     base = preset("default")
     changed = from_dict(base, {"seed": 5, "trajectory": {"kind": "cubic"}})

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from deblurgs.cli import main
 from deblurgs.cli.run import Process
+from deblurgs.command import command_line
 from deblurgs.log import Log
 
 
@@ -66,6 +67,47 @@ def test_plain_lines_come_every_tenth_and_tell_what_is_left(
     assert " left" in lines[1]
 
 
+@pytest.mark.parametrize("as_events", [True, False])
+def test_what_is_left_follows_the_work_and_not_the_steps(
+    as_events: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """50 steps of one second, then 50 of nine."""
+    import deblurgs.log
+
+    now = [0.0]
+    monkeypatch.setattr(deblurgs.log.time, "monotonic", lambda: now[0])
+    with Log(events=as_events).progress("train", 100) as ticker:
+        for i in range(100):
+            now[0] += 1 if i < 50 else 9
+            ticker.update(i + 1, share=now[0] / 500)
+    out, err = capsys.readouterr()
+    if as_events:
+        assert all(line["eta_s"] == 500 - line["elapsed_s"] for line in events(out))  # pyright: ignore[reportOperatorIssue]
+    else:
+        lines = err.splitlines()
+        assert lines[0].endswith("  8:19 left") and lines[-1] == "train: 100/100"
+
+
+@pytest.mark.parametrize("as_events", [True, False])
+def test_work_that_goes_on_counts_only_what_it_did_itself(
+    as_events: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import deblurgs.log
+
+    now = [0.0]
+    monkeypatch.setattr(deblurgs.log.time, "monotonic", lambda: now[0])
+    with Log(events=as_events).progress("train", 100) as ticker:
+        for i in range(60, 100):
+            now[0] += 10
+            ticker.update(i + 1)
+    out, err = capsys.readouterr()
+    if as_events:
+        lines = events(out)
+        assert lines[0]["eta_s"] is None and lines[1]["eta_s"] == 380.0
+    else:
+        assert "left" not in err.splitlines()[0] and err.splitlines()[1].endswith("  4:50 left")
+
+
 def test_a_terminal_has_one_live_line_with_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     import deblurgs.log
 
@@ -86,6 +128,20 @@ def test_a_terminal_has_one_live_line_with_what_is_left(monkeypatch: pytest.Monk
     with Log(quiet=True).progress("train", 40) as ticker:
         ticker.update(1)
     assert screen.getvalue() == shown
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_long_lines_are_not_broken(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is wrapped cannot be pasted; a terminal folds lines by itself, and copies them whole."""
+    import deblurgs.log
+
+    text = f"see  {command_line('resume', '/data/:car:/' + 'a long name/' * 20)}  for [all] of it"
+    written = io.StringIO()
+    narrow = Console(file=written, force_terminal=terminal, width=80, color_system=None, emoji=False)
+    monkeypatch.setattr(deblurgs.log, "console", narrow)
+    Log().info(text)
+    Log().warn(text)
+    assert written.getvalue().splitlines() == [text, f"warning: {text}"]
 
 
 def test_work_of_unknown_length_is_counted(capsys: pytest.CaptureFixture[str]) -> None:

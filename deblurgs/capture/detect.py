@@ -14,7 +14,7 @@ from deblurgs.capture import transforms
 from deblurgs.capture.given import GivenView
 from deblurgs.capture.polycam import polycam_folders, read_polycam
 from deblurgs.errors import CaptureError, TooFewFramesError, UsageError
-from deblurgs.files import DEBLURRED, RUNS, UPSCALED
+from deblurgs.files import DEBLURRED, MANIFEST, RUNS, UPSCALED, is_run_folder
 
 Kind = Literal["video", "images", "colmap", "deblurnerf", "twins", "transforms", "polycam"]
 
@@ -263,7 +263,7 @@ def _list_photos(
             1 for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name != MASK_FOLDER
         )
         notes = (
-            [f"{folder.name}: {deeper} subfolders are not searched, the folder holds images itself"]
+            [f"{_called(folder)}: {deeper} subfolders are not searched, the folder holds images itself"]
             if deeper
             else []
         )
@@ -292,14 +292,14 @@ def _list_photos(
         if depth > 0:
             relative = here.relative_to(folder)
             found |= _scan(folder, [(relative / f).as_posix() for f in files], ignored)
-    notes = [f"{folder.name}: earlier results are not searched: {', '.join(sorted(ours)[:8])}"]
+    notes = [f"{_called(folder)}: earlier results are not searched: {', '.join(sorted(ours)[:8])}"]
     return dict(sorted(found.items(), key=lambda item: natural_key(item[0]))), notes if found and ours else []
 
 
 def _holds_results(folder: Path) -> bool:
     """Whether deblurgs filled this folder: what it made of a capture must not become part of one."""
     return folder.name in (RUNS, DEBLURRED, UPSCALED) or (
-        (folder / "manifest.json").is_file() and (folder / "renders").is_dir()
+        (folder / MANIFEST).is_file() and ((folder / "renders").is_dir() or is_run_folder(folder))
     )
 
 
@@ -323,6 +323,11 @@ def _scan(folder: Path, names: list[str], ignored: list[tuple[str, str]]) -> dic
     return found
 
 
+def _called(folder: Path) -> str:
+    """The folder's own name, also of `.` and `..`."""
+    return folder.resolve().name or str(folder)
+
+
 def _names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -334,7 +339,7 @@ def _stem(name: str) -> str:
 def _nothing_found(folder: Path, names: list[str], ignored: list[tuple[str, str]]) -> str:
     """What lies there instead of images, so that the user sees the mistake."""
     if not names:
-        return f"{folder} is empty; give a video or a folder with at least 3 photos"
+        return f"the folder {folder} is empty; give a video or a folder with at least 3 photos"
     suffixes: dict[str, int] = {}
     for name in names:
         kind = "folder" if (folder / name).is_dir() else (Path(name).suffix.lower() or "no suffix")
@@ -361,4 +366,5 @@ def list_photos(folder: Path) -> tuple[dict[str, Path], list[tuple[str, str]]]:
     found, notes = _list_photos(folder, None, ignored)
     if not found:
         raise CaptureError(_nothing_found(folder, _names(folder), ignored))
-    return found, ignored + [(folder.name, note) for note in notes]
+    told = [note.partition(": ") for note in notes]
+    return found, ignored + [(name, reason) for name, _, reason in told]

@@ -14,7 +14,9 @@ from deblurgs.capture.archive import unpack
 from deblurgs.capture.dataset import Capture, load_capture
 from deblurgs.capture.detect import detect_source
 from deblurgs.capture.folder import store_photos
+from deblurgs.command import command_line
 from deblurgs.errors import CaptureError, TooFewFramesError, UsageError
+from deblurgs.files import RUNS, is_run_folder
 from deblurgs.log import Log
 
 __all__ = ["Capture", "ingest", "load_capture"]
@@ -29,6 +31,8 @@ _STAGING = ".capture-partial"
 _UNPACKED = ".capture-unpacked"
 _MARKER = ".capture"
 _FOLDERS = ("frames", "test", "sharp", "masks", "truth", "given_sparse")
+_LATER_FOLDERS = ("renders", "sfm", "checkpoint", "export")
+"""Of a run folder, which the stages after this one fill."""
 _FILES = (dataset.FRAMES_FILE, dataset.TRIAGE_FILE, dataset.GIVEN_POSES_FILE)
 
 
@@ -108,9 +112,10 @@ def opened(source: Path, out_dir: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def require_source(source: Path, max_frames: int | None = None) -> None:
+def require_source(source: Path, max_frames: int | None = None, out_dir: Path | None = None) -> None:
     """Mistakes that show before anything is begun. Raises CaptureError when nothing lies at `source`, UsageError for a
-    `max_frames` that allows no scene."""
+    `max_frames` that allows no scene, for a run folder as source, and for pictures that work in `out_dir` would
+    replace."""
     if max_frames is not None and max_frames < MIN_FRAMES:
         raise UsageError(f"--max-frames {max_frames}: at least {MIN_FRAMES} frames are needed")
     if source.parts[:1] and source.parts[0].lower() in ("http:", "https:", "ftp:"):
@@ -119,6 +124,27 @@ def require_source(source: Path, max_frames: int | None = None) -> None:
         source.stat()
     except OSError as error:
         raise CaptureError(f"cannot open {source}: {error.strerror}") from error
+    _refuse_results(source)
+    if out_dir is not None:
+        _refuse_source_inside(source, out_dir, (*_FOLDERS, *_LATER_FOLDERS))
+
+
+def _refuse_results(source: Path) -> None:
+    """A run folder is no source: its photos, its results and its maps would be taken for one capture."""
+    if not source.is_dir():
+        return
+    if is_run_folder(source):
+        raise UsageError(
+            f"{source} is a run folder, not a source.  {command_line('resume', source)}  goes on with it,  "
+            f"{command_line('view', source)}  shows it. To begin another run with its pictures, name "
+            f"{source / 'frames'} (as they were) or {source / 'renders' / 'sharp'} (sharp)."
+        )
+    if source.resolve().name == RUNS:
+        runs = sorted(folder for folder in source.iterdir() if is_run_folder(folder))
+        look = f"  {command_line('view', runs[0])}  shows one of them." if runs else ""
+        raise UsageError(
+            f"{source} is where runs are kept, not a source.{look} Name a video or a folder of photos."
+        )
 
 
 def is_archive(source: Path) -> bool:
@@ -149,19 +175,21 @@ def _warn_if_blurred(capture: Capture, log: Log) -> None:
 
 def _check_output(source: Path, out_dir: Path) -> None:
     """Only folders that this function made may be replaced, and the source must not lie in one of them."""
-    target = out_dir.resolve()
-    real = source.resolve()
-    for name in _FOLDERS:
-        if real == target / name or target / name in real.parents:
-            raise UsageError(
-                f"the source {source} lies inside the output folder {out_dir}; choose another output"
-            )
+    _refuse_source_inside(source, out_dir, _FOLDERS)
     if (out_dir / _MARKER).is_file():
         return
     foreign = [name for name in (*_FOLDERS, *_FILES) if (out_dir / name).exists()]
     if foreign:
         raise UsageError(
             f"{out_dir} already holds `{foreign[0]}` that deblurgs did not write; choose another output folder"
+        )
+
+
+def _refuse_source_inside(source: Path, out_dir: Path, folders: tuple[str, ...]) -> None:
+    target, real = out_dir.resolve(), source.resolve()
+    if any(real.is_relative_to(target / name) for name in folders):
+        raise UsageError(
+            f"the source {source} lies inside the output folder {out_dir}; choose another output"
         )
 
 

@@ -5,7 +5,6 @@ from typing import Annotated, Any
 
 import tyro
 
-from deblurgs.errors import UsageError
 from deblurgs.files import RUNS
 
 Source = Annotated[Path, tyro.conf.Positional]
@@ -21,15 +20,6 @@ def default_output(source: Path) -> Path:
     # Every transforms.json has the same name; its folder tells which capture it is.
     named = source.resolve().parent if source.suffix.lower() == ".json" else source.resolve()
     return Path(RUNS) / (named.stem or "run")
-
-
-def require_run_folder(folder: Path) -> Path:
-    """`folder`, which must exist. Raises UsageError."""
-    if not folder.is_dir():
-        raise UsageError(
-            f"{folder} is not a run folder. `deblurgs run SOURCE` or `deblurgs process SOURCE` makes one."
-        )
-    return folder
 
 
 def require_interval(seconds: float) -> None:

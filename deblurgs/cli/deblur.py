@@ -27,7 +27,7 @@ class Deblur:
     photos: tyro.conf.Positional[tuple[Path, ...]]
     """Photos and folders of photos."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path(DEBLURRED)
-    """Folder for the results, which keep their names."""
+    """Folder for the results, which keep their names; for one photo also a .jpg or .png file."""
     weights: Annotated[Path | None, shown("those that ship")] = None
     """Other weights: a .safetensors file or an official MIMO-UNet / MIMO-UNet+ checkpoint (.pkl)."""
     convert: Annotated[Path | None, shown("restore photos")] = None

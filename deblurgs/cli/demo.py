@@ -3,6 +3,9 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from deblurgs.cli.run import Run
 from deblurgs.config import TrainConfig, preset
@@ -19,7 +22,7 @@ class Demo:
       deblurgs demo
     """
 
-    output: Path = Path(RUNS) / "demo"
+    output: Annotated[Path, tyro.conf.arg(aliases=("-o",))] = Path(RUNS) / "demo"
     """The run folder."""
     overwrite: bool = False
     """Repeat stages that are already done."""

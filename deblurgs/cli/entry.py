@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 bug, 2 usage, 3 input unusable, 4 SfM failed, 5 out of res
 import contextlib
 import dataclasses
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -20,9 +19,10 @@ from deblurgs import __version__
 from deblurgs.cli import manual
 from deblurgs.cli.commands import COMMANDS, Command
 from deblurgs.cli.doctor import Doctor
+from deblurgs.command import command_line
 from deblurgs.config import PresetName, preset
 from deblurgs.errors import EXIT_INTERRUPTED, DeblurgsError, ResourceError, UsageError
-from deblurgs.log import console, write_event
+from deblurgs.log import console, say, write_event
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -56,6 +56,20 @@ def _lies_there(argument: str) -> bool:
         return False
 
 
+def _refuse_several_sources(arguments: Sequence[str]) -> None:
+    """`run photos/*.jpg`: the shell names every photo. Raises UsageError with what to name instead."""
+    if not arguments or arguments[0] not in ("run", "process", "triage", "eval"):
+        return
+    for before, first, second in zip(arguments, arguments[1:], arguments[2:], strict=False):
+        # After an option the first may be its value.
+        if before.startswith("-") or not (_lies_there(first) and _lies_there(second)):
+            continue
+        wanted = command_line(arguments[0], Path(first).parent)
+        raise UsageError(
+            f"{first} and {second}: `{arguments[0]}` takes one source. Give the folder of the photos:  {wanted}"
+        )
+
+
 def _default(field: dataclasses.Field[object]) -> object:
     """What a field is when the user says nothing; tyro.MISSING for one that must be given."""
     if field.default is not dataclasses.MISSING:
@@ -85,10 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     events = _asks_for_events(arguments)
     try:
         if arguments and arguments[0] not in COMMANDS and _lies_there(arguments[0]):
-            wanted = shlex.join(["deblurgs", "run", *arguments])
+            wanted = command_line("run", *arguments)
             raise UsageError(
                 f"a command is missing before {arguments[0]}. For sharp frames and a scene:  {wanted}"
             )
+        _refuse_several_sources(arguments)
         try:
             command = parse(arguments)
         except SystemExit as stopped:
@@ -100,30 +115,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except DeblurgsError as error:
         _event(events, str(error), error.exit_code)
-        console.print(f"error: {error}", style="red", markup=False)
+        say(f"error: {error}", "red")
         return error.exit_code
     except KeyboardInterrupt as interruption:
         # What was interrupted may know more about how to go on.
         told = str(interruption)
         _event(events, told or "interrupted", EXIT_INTERRUPTED)
-        console.print(
+        say(
             told
-            or "interrupted. What is finished is kept;  deblurgs resume RUN  or the same command goes on from there.",
-            markup=False,
+            or "interrupted. What is finished is kept;  deblurgs resume RUN  or the same command goes on from there."
         )
         return EXIT_INTERRUPTED
     except MemoryError:
         _event(events, "out of memory", ResourceError.exit_code)
-        console.print(
-            "error: out of memory. Use --train.max-side or --train.density.max-gaussians.", style="red"
-        )
+        say("error: out of memory. Use --train.max-side or --train.density.max-gaussians.", "red")
         return ResourceError.exit_code
     except RuntimeError as error:
         # torch reports a failed allocation this way.
         if "can't allocate memory" not in str(error) and "CUDA out of memory" not in str(error):
             return _bug(error, events)
         _event(events, f"out of memory ({error})", ResourceError.exit_code)
-        console.print(f"error: out of memory ({error}). Use --train.max-side.", style="red", markup=False)
+        say(f"error: out of memory ({error}). Use --train.max-side.", "red")
         return ResourceError.exit_code
     except BrokenPipeError:
         # The reader of our output went away (a pipe to head); the rest has no one to be printed to.
@@ -152,9 +164,7 @@ def _event(wanted: bool, text: str, exit_code: int) -> None:
 def _bug(error: Exception, events: bool) -> int:
     _event(events, f"{type(error).__name__}: {error}", 1)
     console.print_exception()
-    console.print(
-        "This is a bug in deblurgs: please report it with the text above.", style="red", markup=False
-    )
+    say("This is a bug in deblurgs: please report it with the text above.", "red")
     return 1
 
 

@@ -43,7 +43,7 @@ class Eval:
     json: Annotated[Path | None, shown("no copy")] = None
     """A file for a copy of the results.
     "-" prints JSON events to stdout instead of text, one per line, the results as the last."""
-    output: Annotated[Path | None, shown("deblurgs_runs/eval-<name of the scene>")] = None
+    output: Annotated[Path | None, shown("deblurgs_runs/eval-<name of the scene>", aliases=("-o",))] = None
     """Working folder."""
     preset: PresetName = "default"
     """fast trains and measures at half size."""

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from deblurgs.cli.arguments import Source, require_run_folder, shown
+from deblurgs.cli.arguments import Source, shown
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
+from deblurgs.stages.folders import require_run_folder
 
 if TYPE_CHECKING:
     from deblurgs.stages.formats import Format

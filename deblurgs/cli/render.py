@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from deblurgs.cli.arguments import Source, require_run_folder
+from deblurgs.cli.arguments import Source
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
 from deblurgs.raster.devices import DeviceName, require
+from deblurgs.stages.folders import require_run_folder
 
 
 @dataclass

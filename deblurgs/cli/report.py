@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from deblurgs.cli.arguments import Source, require_run_folder
+from deblurgs.cli.arguments import Source
 from deblurgs.log import Log
+from deblurgs.stages.folders import require_run_folder
 
 
 @dataclass

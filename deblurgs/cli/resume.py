@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from deblurgs.cli.arguments import Source, require_port, require_run_folder, shown
+from deblurgs.cli.arguments import Source, require_port, shown
 from deblurgs.log import Log
+from deblurgs.stages.folders import require_run_folder
 from deblurgs.stages.observe import MonitorName, require_monitors
 
 

@@ -11,12 +11,12 @@ from deblurgs.cli.arguments import (
     default_output,
     require_interval,
     require_port,
-    require_run_folder,
     shown,
 )
 from deblurgs.config import PresetName, TrainConfig
 from deblurgs.log import Log
 from deblurgs.raster.devices import DeviceName, require
+from deblurgs.stages.folders import require_run_folder
 from deblurgs.stages.observe import MonitorName, require_monitors, watching
 from deblurgs.stages.process import ProcessConfig, with_shutter
 
@@ -39,7 +39,7 @@ class Run:
     """A video or a folder of photos.
     Also: a COLMAP project (images/ and sparse/0), a transforms.json of nerfstudio or instant-ngp, a Polycam export,
     a zip file of one of these, a Deblur-NeRF folder."""
-    output: Annotated[Path | None, shown("deblurgs_runs/<name of the source>")] = None
+    output: Annotated[Path | None, shown("deblurgs_runs/<name of the source>", aliases=("-o",))] = None
     """The run folder."""
     preset: PresetName = "default"
     """fast: about a minute, at half size.
@@ -84,10 +84,10 @@ class Run:
         require(self.device)
         require_monitors(self.monitor)
         # Before the run folder is touched: a typing error must not make a finished run outdated.
-        require_source(self.source, self.process.max_frames)
+        folder = self.output or default_output(self.source)
+        require_source(self.source, self.process.max_frames, folder)
         log = Log(quiet=self.quiet, events=self.json)
         asked = with_shutter(self.process, self.train.trajectory, self.source)
-        folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
             # First of all: a run that is killed can then be resumed from its folder alone.
             save_request(
@@ -133,7 +133,7 @@ class Process:
     """A video or a folder of photos.
     Also: a COLMAP project (images/ and sparse/0), a transforms.json of nerfstudio or instant-ngp, a Polycam export,
     a zip file of one of these, a Deblur-NeRF folder."""
-    output: Annotated[Path | None, shown("deblurgs_runs/<name of the source>")] = None
+    output: Annotated[Path | None, shown("deblurgs_runs/<name of the source>", aliases=("-o",))] = None
     """The run folder."""
     overwrite: bool = False
     """Repeat stages that are already done."""
@@ -155,12 +155,12 @@ class Process:
         from deblurgs.stages.process import process
         from deblurgs.stages.request import save_request
 
-        require_source(self.source, self.process.max_frames)
+        folder = self.output or default_output(self.source)
+        require_source(self.source, self.process.max_frames, folder)
         log = Log(quiet=self.quiet, events=self.json)
         asked = replace(
             self.process, rolling_shutter=self.rolling_shutter or bool(self.readout), readout=self.readout
         )
-        folder = self.output or default_output(self.source)
         with RunFolder(folder, log=log) as run:
             save_request(run, source=self.source, process=asked)
             process(run, self.source, asked, log, overwrite=self.overwrite)

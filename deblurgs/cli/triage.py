@@ -23,7 +23,7 @@ class Triage:
 
     source: Source
     """A picture, a folder of pictures or a video."""
-    output: Annotated[Path | None, shown("deblurgs_runs/<name of the source>-triage")] = None
+    output: Annotated[Path | None, shown("deblurgs_runs/<name of the source>-triage", aliases=("-o",))] = None
     """The folder for triage.json and triage.jpg."""
     max_frames: int = 300
     """Look at an even choice of at most this many frames."""
@@ -37,7 +37,8 @@ class Triage:
     def execute(self) -> None:
         from rich.console import Console
 
-        from deblurgs.stages.triage import as_table, triage_source
+        from deblurgs.capture.dataset import TRIAGE_FILE
+        from deblurgs.stages.triage import SHEET_FILE, as_table, triage_source
 
         if self.max_frames < 1 or self.max_pixels < 1:
             raise UsageError("--max-frames and --max-pixels must be at least 1")
@@ -48,4 +49,5 @@ class Triage:
             max_frames=self.max_frames, max_pixels=self.max_pixels, overwrite=self.overwrite,
         )  # fmt: skip
         Console().print(as_table(rows))
-        print(folder)
+        print(folder / TRIAGE_FILE)
+        print(folder / SHEET_FILE)

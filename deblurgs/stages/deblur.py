@@ -1,11 +1,14 @@
 """Single photos -> restored photos by the network alone: what `deblurgs deblur` does, and what `run` falls back to."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from deblurgs.command import command_line
 from deblurgs.errors import CaptureError, DeviceError, UsageError
+from deblurgs.files import same_file
 from deblurgs.log import Log
 
 if TYPE_CHECKING:
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 
 Device = Literal["auto", "cpu", "cuda"]
 JPEG_QUALITY = 95
+_JPEG = (".jpg", ".jpeg")
+_WRITTEN = (*_JPEG, ".png")
+"""Endings of results."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +52,13 @@ class PhotoTask:
 def deblur(
     sources: Sequence[Path], output: Path, config: DeblurConfig, log: Log, *, overwrite: bool = False
 ) -> list[Path]:
-    """Restore photos and folders of photos into `output`; returns the files written.
+    """Restore photos and folders of photos into the folder `output`, or one photo into a file of that name; returns the
+    files written.
 
     JPEG stays JPEG, everything else becomes PNG with the same depth; size, orientation (applied to the pixels) and
     EXIF are kept. A photo that cannot be read is left out with a warning. Raises CaptureError when that is true for
-    more than half of them (the others are written first), UsageError when a result would replace a photo.
+    more than half of them (the others are written first), UsageError, before the first is restored, when a result would
+    replace a photo, or what is there already without `overwrite`.
     """
     return restore_photos(plan(sources, output, log), output, config, log, overwrite=overwrite)
 
@@ -59,35 +67,39 @@ def restore_photos(
     tasks: "Sequence[PhotoTask]", output: Path, config: DeblurConfig, log: Log, *, overwrite: bool = False
 ) -> list[Path]:
     """`deblur` for photos that are known one by one."""
-    from deblurgs.files import explained_write_errors
+    from deblurgs.files import checked_target, made_folder
 
+    for task in tasks:
+        checked_target(task.target, overwrite=overwrite)
     network = load_restorer(config, log)
-    with explained_write_errors(output):
-        output.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    failed: list[tuple[str, str]] = []
-    with log.progress("deblur", len(tasks)) as bar:
-        for done, task in enumerate(tasks, start=1):
-            from deblurgs.capture.photo import UnusablePhoto
+    with ExitStack() as made:
+        for folder in sorted({task.target.parent for task in tasks}):
+            made.enter_context(made_folder(folder))
+        written: list[Path] = []
+        failed: list[tuple[str, str]] = []
+        with log.progress("deblur", len(tasks)) as bar:
+            for done, task in enumerate(tasks, start=1):
+                from deblurgs.capture.photo import UnusablePhoto
 
-            try:
-                written.append(_restore_file(network, task, config, log, overwrite))
-            except UnusablePhoto as error:
-                failed.append((task.name, str(error)))
-                log.warn(f"{task.name} is left out: {error}")
-            bar.update(done, task.name)
-    if 2 * len(failed) > len(tasks):
-        first = "; ".join(f"{name}: {reason}" for name, reason in failed[:3])
-        raise CaptureError(
-            f"{len(failed)} of {len(tasks)} photos cannot be used ({first})."
-            + (f" The other {len(written)} are in {output}." if written else "")
-        )
-    return written
+                try:
+                    written.append(_restore_file(network, task, config, log))
+                except UnusablePhoto as error:
+                    failed.append((task.name, str(error)))
+                    log.warn(f"{task.name} is left out: {error}")
+                bar.update(done, task.name)
+        if 2 * len(failed) > len(tasks):
+            first = "; ".join(f"{name}: {reason}" for name, reason in failed[:3])
+            raise CaptureError(
+                f"{len(failed)} of {len(tasks)} photos cannot be used ({first})."
+                + (f" The other {len(written)} are in {output}." if written else "")
+            )
+        return written
 
 
 def plan(sources: Sequence[Path], output: Path, log: Log) -> list[PhotoTask]:
-    """Which photo goes where. Raises CaptureError when a source is missing or holds no photo."""
-    from deblurgs.capture.detect import VIDEO_SUFFIXES, list_photos
+    """Which photo goes where. Raises CaptureError when a source is missing or holds no photo, UsageError for an
+    `output` that cannot be meant."""
+    from deblurgs.capture.detect import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_photos
 
     if not sources:
         raise UsageError("name at least one photo or folder of photos")
@@ -101,14 +113,29 @@ def plan(sources: Sequence[Path], output: Path, log: Log) -> list[PhotoTask]:
         elif source.is_file():
             if source.suffix.lower() in VIDEO_SUFFIXES:
                 raise CaptureError(
-                    f"{source} is a video. `deblurgs run {source}` sharpens its frames together."
+                    f"{source} is a video.  {command_line('run', source)}  sharpens its frames together."
                 )
             found.append((source.name, source))
         elif source.exists():
             raise CaptureError(f"{source} is neither a file nor a folder.")
         else:
             raise CaptureError(f"{source} does not exist.")
-    return name_results(found, output)
+    if output.is_dir() or output.suffix.lower() not in IMAGE_SUFFIXES:
+        if output.exists() and not output.is_dir():
+            raise UsageError(
+                f"{output} is a file. Name a folder with --output, or for one photo a .jpg or .png."
+            )
+        return name_results(found, output)
+    if len(found) > 1:
+        raise UsageError(
+            f"--output {output} names one picture, but there are {len(found)} photos. Name a folder for them."
+        )
+    if output.suffix.lower() not in _WRITTEN:
+        raise UsageError(f"--output {output}: results are written as .jpg or .png")
+    (name, path) = found[0]
+    if same_file(output, path):
+        raise UsageError(f"{output} is the photo itself and would be replaced. Name another --output.")
+    return [PhotoTask(name, path, output)]
 
 
 def name_results(photos: Sequence[tuple[str, Path]], output: Path) -> list[PhotoTask]:
@@ -119,9 +146,9 @@ def name_results(photos: Sequence[tuple[str, Path]], output: Path) -> list[Photo
     tasks = []
     for name, path in photos:
         stem = names.add(name).rsplit(".", 1)[0]
-        suffix = path.suffix if path.suffix.lower() in (".jpg", ".jpeg") else ".png"
+        suffix = path.suffix if path.suffix.lower() in _JPEG else ".png"
         target = output / f"{stem}{suffix}"
-        if any(_same(target, other) for _, other in photos):
+        if any(same_file(target, other) for _, other in photos):
             raise UsageError(
                 f"{target} is one of the photos and would be replaced. Name another --output DIR."
             )
@@ -161,17 +188,11 @@ def restorer(config: DeblurConfig, log: Log) -> "Restorer":
     return restore
 
 
-def _restore_file(
-    network: "MimoUNet", task: PhotoTask, config: DeblurConfig, log: Log, overwrite: bool
-) -> Path:
-    import numpy as np
-
-    from deblurgs.capture.image import write_jpeg, write_png
+def _restore_file(network: "MimoUNet", task: PhotoTask, config: DeblurConfig, log: Log) -> Path:
+    from deblurgs.capture.image import to_8_bit, write_jpeg, write_png
     from deblurgs.capture.photo import decode_photo, read_exif
-    from deblurgs.files import checked_target
     from deblurgs.restore.tiling import restore_pixels
 
-    checked_target(task.target, overwrite=overwrite)
     photo = decode_photo(task.source, config.max_pixels)
     for note in photo.notes:
         log.warn(f"{task.name}: {note}")
@@ -179,18 +200,11 @@ def _restore_file(
         log.warn(f"{task.name}: its transparency is not kept")
     restored = restore_pixels(network, photo.pixels, tile=config.tile, ensemble=config.ensemble)
     exif = read_exif(task.source)
-    if task.target.suffix.lower() in (".jpg", ".jpeg") and restored.dtype == np.uint8:
-        write_jpeg(task.target, restored, JPEG_QUALITY, exif=exif)
+    if task.target.suffix.lower() in _JPEG:
+        write_jpeg(task.target, to_8_bit(restored), JPEG_QUALITY, exif=exif)
     else:
         write_png(task.target, restored, exif=exif)
     return task.target
-
-
-def _same(a: Path, b: Path) -> bool:
-    try:
-        return a.exists() and a.samefile(b)
-    except OSError:
-        return False
 
 
 def convert(weights: Path, target: Path, *, overwrite: bool = False) -> None:

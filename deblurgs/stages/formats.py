@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from deblurgs.command import command_line
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
 from deblurgs.run import RunFolder
@@ -46,7 +47,7 @@ class ExportJob:
         missing = [path.name for path in paths if not path.is_file()]
         if missing:
             raise UsageError(
-                f"{self.run.sharp} has no {missing[0]}. Run  deblurgs render {self.run.path}  first."
+                f"{self.run.sharp} has no {missing[0]}. Run  {command_line('render', self.run.path)}  first."
             )
         return paths
 
@@ -147,7 +148,7 @@ def _tum(job: ExportJob) -> int:
 
     if not job.run.trajectories_json.is_file():
         raise UsageError(
-            f"{job.run.path} has no trajectories.json. Run  deblurgs render {job.run.path}  first."
+            f"{job.run.path} has no trajectories.json. Run  {command_line('render', job.run.path)}  first."
         )
     write_tum(job.target, read_trajectories(job.run.trajectories_json), overwrite=job.overwrite)
     return 0

@@ -1,10 +1,10 @@
 """A run folder -> report.html: gathers what the stages left and hands it to the report."""
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deblurgs.command import command_line
 from deblurgs.errors import SfmError, UsageError
 from deblurgs.files import read_json, read_json_lines, write_bytes_atomic
 from deblurgs.log import Log
@@ -29,14 +29,14 @@ PATHS_PER_FRAME = 40
 
 def where_to_look(run: RunFolder, page: Path) -> str:
     """The line with which a command ends that made the pictures of a scene."""
-    walk = shlex.join(["deblurgs", "view", str(run.path)])
+    walk = command_line("view", run.path)
     return f"to look at in a browser: {page};  {walk}  walks through the scene"
 
 
 def report(run: RunFolder, log: Log) -> Path:
     """Write report.html into the run folder. What is missing is left out of it.
 
-    Raises CaptureError when the run folder has no frames at all.
+    Raises UsageError or CaptureError when the run folder has no frames at all.
     """
     from deblurgs.capture.dataset import load_capture
     from deblurgs.report.data import ReportData
@@ -45,6 +45,8 @@ def report(run: RunFolder, log: Log) -> Path:
     singly = _restored_singly(run)
     # With too few frames nothing was stored: a list of frames that lies there is of an earlier source.
     stored = not singly or (run.status("capture") == StageStatus.DONE and run.frames_json.is_file())
+    if stored and not run.frames_json.is_file():
+        run.require_done("capture")
     capture = load_capture(run.path) if stored else None
     finished, model = _scene(run, log), _cameras(run)
     trust = {} if singly else _object(run.trust_json)
@@ -130,7 +132,7 @@ def _command(manifest: Mapping[str, Any], *, singly: bool) -> str:
     for stage in (*(["single"] if singly else []), "train", "sfm", "capture"):
         words = (entries.get(stage) or {}).get("command")
         if isinstance(words, list) and words:
-            return shlex.join(["deblurgs", *(str(word) for word in words[1:])])
+            return command_line(*words[1:])
     return "not recorded: this run was made by an older version"
 
 

@@ -7,9 +7,9 @@ from typing import get_args
 
 from deblurgs.config import PresetName, TrainConfig, from_dict, preset, to_dict
 from deblurgs.errors import UsageError
-from deblurgs.files import plain_json, read_json, write_json_atomic
+from deblurgs.files import plain_json, read_json, same_file, write_json_atomic
 from deblurgs.raster.devices import DeviceName
-from deblurgs.run import RunFolder
+from deblurgs.run import RunFolder, StageStatus
 from deblurgs.stages.process import ProcessConfig
 from deblurgs.stages.single import FallbackName
 from deblurgs.stages.train import CHECKPOINT_EVERY_S, refuse_other_settings
@@ -42,16 +42,14 @@ def save_request(
     """Write config.json: the source, the preset and all training settings, so that other defaults of a later version do
     not change a run that was begun; what is not given stays.
 
-    Raises UsageError, and leaves the file, where an unfinished training was begun with other settings.
+    Raises UsageError, and leaves the file, where an unfinished training was begun with other settings, or where the
+    folder holds results of another source.
     """
+    data = _noted(run)
+    if source is not None and not overwrite:
+        _refuse_another_source(run, data.get("source"), source)
     if train is not None and not overwrite:
         refuse_other_settings(run, train)
-    data: dict[str, object] = {}
-    try:
-        before = read_json(run.config_json) if run.config_json.is_file() else {}
-        data = dict(before) if isinstance(before, dict) else {}
-    except (ValueError, OSError):
-        pass  # it is written anew
     if source is not None:
         data["source"] = str(source.resolve())
     if process is not None:
@@ -67,6 +65,30 @@ def save_request(
     if device is not None:
         data["device"] = device
     write_json_atomic(run.config_json, plain_json(data))
+
+
+def _noted(run: RunFolder) -> dict[str, object]:
+    """What config.json says; nothing where it is damaged, so that it is written anew."""
+    try:
+        before = read_json(run.config_json) if run.config_json.is_file() else {}
+        return dict(before) if isinstance(before, dict) else {}
+    except (ValueError, OSError):
+        return {}
+
+
+def _refuse_another_source(run: RunFolder, before: object, source: Path) -> None:
+    """Two sources of one name have one default folder, and the second must not replace what the first gave.
+
+    A source that is not there any more has been moved or renamed: it may be the one that is named now.
+    """
+    if not isinstance(before, str) or not Path(before).exists() or same_file(Path(before), source):
+        return
+    if all(run.status(stage) in (None, StageStatus.FAILED) for stage in run.manifest["stages"]):
+        return
+    raise UsageError(
+        f"{run.path} holds the results of {before}, not of {source.resolve()}. Name another folder with --output DIR, "
+        "or replace them with --overwrite."
+    )
 
 
 def read_request(run: RunFolder) -> Request:

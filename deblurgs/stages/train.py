@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deblurgs.command import command_line
 from deblurgs.config import TrainConfig
 from deblurgs.errors import DivergedError, UsageError
 from deblurgs.files import plain_json
@@ -42,8 +43,8 @@ def refuse_other_settings(run: RunFolder, config: TrainConfig) -> None:
     if changes:
         raise UsageError(
             f"the unfinished training in {run.path} was begun with other settings: {'; '.join(changes)}.  "
-            f"deblurgs resume {run.path}  goes on with those;  deblurgs train {run.path} --overwrite  with yours "
-            "trains from the start."
+            f"{command_line('resume', run.path)}  goes on with those;  "
+            f"{command_line('train', run.path, '--overwrite')}  with yours trains from the start."
         )
 
 
@@ -158,8 +159,9 @@ def train(
             if stop.requested:
                 save_scene(partial, scene, data.names, data.scene_from_sfm)
                 raise KeyboardInterrupt(
-                    f"training was interrupted after {scene.seconds:.0f} s.  deblurgs render {run.path}  shows what it "
-                    f"had reached;  deblurgs resume {run.path}  (or the same command again) goes on from there."
+                    f"training was interrupted after {scene.seconds:.0f} s.  {command_line('render', run.path)}  shows "
+                    f"what it had reached;  {command_line('resume', run.path)}  (or the same command again) goes on "
+                    "from there."
                 )
         for line in scene.timing():
             log.info(line)

@@ -55,19 +55,18 @@ def triage_source(
     from deblurgs.capture.greys import source_greys
     from deblurgs.capture.source import require_source
     from deblurgs.export.triage_sheet import triage_sheet
-    from deblurgs.files import checked_target, explained_write_errors, write_json_atomic
+    from deblurgs.files import checked_target, made_folder, write_json_atomic
     from deblurgs.math.patches import WORKING_SIDE
 
     require_source(source)
-    with explained_write_errors(out_dir):
-        out_dir.mkdir(parents=True, exist_ok=True)
-    for name in (TRIAGE_FILE, SHEET_FILE):
-        checked_target(out_dir / name, overwrite=overwrite)
-    seen: list[GreyFrame] = []
-    greys = source_greys(source, WORKING_SIDE, max_frames=max_frames, max_pixels=max_pixels, log=log)
-    rows = judge(_kept(greys, seen), log)
-    write_json_atomic(out_dir / TRIAGE_FILE, as_json(rows), overwrite=overwrite)
-    triage_sheet(out_dir / SHEET_FILE, _cells(rows, seen), overwrite=overwrite)
+    with made_folder(out_dir):
+        for name in (TRIAGE_FILE, SHEET_FILE):
+            checked_target(out_dir / name, overwrite=overwrite)
+        seen: list[GreyFrame] = []
+        greys = source_greys(source, WORKING_SIDE, max_frames=max_frames, max_pixels=max_pixels, log=log)
+        rows = judge(_kept(greys, seen), log)
+        write_json_atomic(out_dir / TRIAGE_FILE, as_json(rows), overwrite=overwrite)
+        triage_sheet(out_dir / SHEET_FILE, _cells(rows, seen), overwrite=overwrite)
     return rows
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deblurgs.command import command_line
 from deblurgs.errors import CaptureError, UsageError
 from deblurgs.files import UPSCALED
 from deblurgs.log import Log
@@ -37,8 +38,11 @@ def picture_files(sources: Sequence[Path]) -> list[Path]:
         if source.is_dir():
             sharp = source / "renders" / "sharp"
             is_run = (source / "manifest.json").is_file()
-            if is_run and not any(sharp.glob("*.png")):
-                raise UsageError(f"{source} has no sharp frames yet. Run `deblurgs render {source}` first.")
+            # Of JPEG photos that were restored one by one the sharp frames are JPEG too.
+            if is_run and not (sharp.is_dir() and any(p.suffix.lower() in SUFFIXES for p in sharp.iterdir())):
+                raise UsageError(
+                    f"{source} has no sharp frames yet. Run  {command_line('render', source)}  first."
+                )
             folder = sharp if is_run else source
             inside = sorted(
                 p for p in folder.iterdir()
@@ -74,34 +78,33 @@ def upscale(
     A picture that cannot be used is named in a warning and left out; when none can be used CaptureError is raised.
     Pictures that are there already are kept unless `overwrite` is set.
     """
-    from deblurgs.files import explained_write_errors, write_json_atomic
+    from deblurgs.files import made_folder, write_json_atomic
     from deblurgs.restore.upscale import load_model, parse_do, shipped_model
 
     do = parse_do(settings.do)
     pictures = picture_files(sources)
     model = load_model(settings.weights) if settings.weights else shipped_model()
     folder = output or default_folder(sources, settings.scale)
-    with explained_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    rows: list[dict[str, Any]] = []
-    with log.progress("upscale", len(pictures)) as ticker:
-        for i, path in enumerate(pictures):
-            done = _one(path, folder, settings, do, model, log, overwrite, taken=written)
-            if done is not None:
-                written.append(done[0])
-                rows.append(done[1])
-            ticker.update(i + 1)
-    if not written:
-        raise CaptureError("none of the pictures could be enlarged; the warnings above say why.")
-    write_json_atomic(
-        folder / "upscale.json",
-        {
-            "format": "deblurgs-upscale", "version": 1, "scale": settings.scale, "do": do,
-            "intervention": settings.intervention, "pixels_made_by": "network", "pictures": rows,
-        },
-    )  # fmt: skip
-    return written
+    with made_folder(folder):
+        written: list[Path] = []
+        rows: list[dict[str, Any]] = []
+        with log.progress("upscale", len(pictures)) as ticker:
+            for i, path in enumerate(pictures):
+                done = _one(path, folder, settings, do, model, log, overwrite, taken=written)
+                if done is not None:
+                    written.append(done[0])
+                    rows.append(done[1])
+                ticker.update(i + 1)
+        if not written:
+            raise CaptureError("none of the pictures could be enlarged; the warnings above say why.")
+        write_json_atomic(
+            folder / "upscale.json",
+            {
+                "format": "deblurgs-upscale", "version": 1, "scale": settings.scale, "do": do,
+                "intervention": settings.intervention, "pixels_made_by": "network", "pictures": rows,
+            },
+        )  # fmt: skip
+        return written
 
 
 def _one(

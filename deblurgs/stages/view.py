@@ -6,9 +6,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deblurgs.command import command_line
 from deblurgs.errors import CaptureError, DeblurgsError, UsageError
 from deblurgs.log import Log
 from deblurgs.run import RunFolder, StageStatus
+from deblurgs.stages.folders import require_run_folder
 from deblurgs.stages.train import PARTIAL_FILE, SCENE_FILE, UNFINISHED
 
 if TYPE_CHECKING:
@@ -59,6 +61,10 @@ def open_viewer(
     except CaptureError as error:
         if source.suffix.lower() == ".ply":
             raise
+        if source.suffix.lower() in (".html", ".htm"):
+            raise UsageError(
+                f"{source} is a page: it opens in any browser by itself, without `deblurgs view`"
+            ) from error
         hint = "`deblurgs view` shows run folders, which `deblurgs run SOURCE` makes, and splat files (.ply)"
         raise CaptureError(f"{error}. {hint}") from error
     viewer = start_viewer(log, host=host, port=port, allow_remote=allow_remote)
@@ -97,14 +103,14 @@ def _latest_scene(folder: Path) -> Path:
 
     The manifest decides, not the times of the files: a copy of a run folder has others.
     """
-    run = RunFolder(folder).look()
+    run = RunFolder(require_run_folder(folder)).look()
     scene, partial = run.checkpoint / SCENE_FILE, run.checkpoint / PARTIAL_FILE
     order = (partial, scene) if run.status("train") in UNFINISHED else (scene, partial)
     found = [path for path in order if path.is_file()]
     if not found:
-        run.refuse_single_frames()
+        run.require_done("train")
         raise UsageError(
-            f"{folder} holds no trained scene. `deblurgs run SOURCE --output {folder}` makes one; "
+            f"{folder} holds no trained scene any more.  {command_line('train', folder, '--overwrite')}  makes one; "
             "`--viewer` there shows it while it grows."
         )
     return found[0]

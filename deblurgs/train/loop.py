@@ -142,7 +142,7 @@ class Trainer:
         )  # fmt: skip
 
     def _train_level(
-        self, level: Pyramid, last: int, stage: int, start: float, tick: Callable[[int, str], None]
+        self, level: Pyramid, last: int, stage: int, start: float, tick: Callable[[int, str, float], None]
     ) -> None:
         finest = stage == len(self.config.scales) - 1
         self.supersample = self.config.train_scale if finest else 1
@@ -190,7 +190,8 @@ class Trainer:
                 if self.probe and self.step % PROBE_EVERY == 0:
                     self.held_out_psnr = self.probe(self.gaussians, self.trajectory)
                 known = "" if self.held_out_psnr is None else f"  held out {self.held_out_psnr:.2f} dB"
-                tick(self.step, f"loss {mean:.4f}  {count} Gaussians{known}")
+                share = self.config.work_done(self.step)
+                tick(self.step, f"loss {mean:.4f}  {count} Gaussians{known}", share)
                 if self.report:
                     latest = self.best.latest
                     self.report({

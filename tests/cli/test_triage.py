@@ -32,6 +32,7 @@ def test_a_folder_is_ranked_and_judged(tmp_path: Path, capsys: pytest.CaptureFix
     assert worst["percentile"] == 1.0 and worst["probability"] > 0.5 and worst["extent_px"] > 2
     assert len(worst["heat"]) and (out / "triage.jpg").stat().st_size > 1000
     told = capsys.readouterr()
+    assert told.out.splitlines()[-2:] == [str(out / "triage.json"), str(out / "triage.jpg")]
     assert "img1.png" in told.out and "broken.png is left out" in told.err
     assert main(["triage", str(source), "--output", str(out), "--quiet"]) == 2
     assert "--overwrite" in capsys.readouterr().err

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ("arguments", "words"),
     [
         (["nothing.ply"], "does not exist"),
-        (["EMPTY"], "holds no trained scene"),
+        (["EMPTY"], "is not a run folder (it holds a splat file)"),
         (["EMPTY", "--port", "70000"], "--port"),
         (["EMPTY", "--port", "-1"], "--port"),
         (["SPLATS", "--host", "0.0.0.0"], "--allow-remote"),
@@ -43,6 +43,13 @@ def test_a_video_leads_to_the_command_for_it(tmp_path: Path, capsys: pytest.Capt
     assert main(["view", str(path)]) == 3
     said = " ".join(capsys.readouterr().err.split())
     assert "is not a PLY file" in said and "deblurgs run" in said
+
+
+def test_a_page_needs_no_viewer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "scene.html"
+    path.write_text("<!doctype html>")
+    assert main(["view", str(path)]) == 2
+    assert "opens in any browser by itself" in capsys.readouterr().err
 
 
 def test_another_file_is_unusable_input(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from deblurgs.capture.dataset import Capture, save_capture
 from deblurgs.capture.image import write_png
-from deblurgs.errors import CaptureError
+from deblurgs.errors import UsageError
 from deblurgs.files import write_json_atomic
 from deblurgs.log import Log
 from deblurgs.report.data import Candidate
@@ -145,7 +145,7 @@ def test_too_few_photos_have_a_report_from_the_pictures_alone(tmp_path: Path) ->
 
 
 def test_a_folder_without_frames_is_one_clear_error(tmp_path: Path) -> None:
-    with opened(tmp_path, capture="failed") as run, pytest.raises(CaptureError, match="process"):
+    with opened(tmp_path, capture="failed") as run, pytest.raises(UsageError, match="process"):
         stage.report(run, LOG)
 
 

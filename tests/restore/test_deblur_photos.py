@@ -162,6 +162,57 @@ def test_nothing_is_replaced_unasked_and_never_the_photo_itself(tmp_path: Path, 
         run(tmp_path / "out", overwrite=True)
 
 
+def test_one_photo_goes_into_a_file_of_that_name(tmp_path: Path, identity: Path) -> None:
+    deep = np.random.default_rng(1).integers(0, 65535, (12, 20, 3)).astype(np.uint16)
+    write_png(tmp_path / "deep.png", deep)
+    Image.fromarray(picture()).save(tmp_path / "a.jpg")
+    config, log = DeblurConfig(weights=identity, device="cpu", tile=128), Log(quiet=True)
+
+    def call(names: list[str], output: str) -> list[Path]:
+        return deblur([tmp_path / name for name in names], tmp_path / output, config, log)
+
+    for name, output, kind in (
+        ("a.jpg", "new/sharp.jpg", "JPEG"),
+        ("a.jpg", "a.PNG", "PNG"),
+        ("deep.png", "d.jpg", "JPEG"),
+    ):
+        assert call([name], output) == [tmp_path / output]
+        with Image.open(tmp_path / output) as result:
+            assert (result.format, result.size) == (kind, (20, 12))
+    with pytest.raises(UsageError, match="--overwrite"):
+        call(["a.jpg"], "d.jpg")
+    with pytest.raises(UsageError, match="would be replaced"):
+        call(["a.jpg"], "a.jpg")
+    with pytest.raises(UsageError, match="one picture, but there are 2 photos"):
+        call(["a.jpg", "deep.png"], "both.jpg")
+    with pytest.raises(UsageError, match=r"\.jpg or \.png"):
+        call(["a.jpg"], "a.heic")
+    (tmp_path / "notes").touch()
+    with pytest.raises(UsageError, match="notes is a file"):
+        call(["a.jpg"], "notes")
+    (tmp_path / "album.jpg").mkdir()
+    assert call(["a.jpg", "deep.png"], "album.jpg") == [
+        tmp_path / "album.jpg" / n for n in ("a.jpg", "deep.png")
+    ]
+
+
+def test_all_targets_are_looked_at_before_the_first_photo_is_restored(tmp_path: Path, run) -> None:
+    for name in ("a.png", "b.png"):
+        Image.fromarray(picture()).save(tmp_path / name)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.png").touch()
+    with pytest.raises(UsageError, match="--overwrite"):
+        run(tmp_path / "a.png", tmp_path / "b.png")
+    assert not (tmp_path / "out" / "a.png").exists()
+
+
+def test_no_empty_folder_is_left_when_nothing_came_out(tmp_path: Path, run) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG broken")
+    with pytest.raises(CaptureError, match="1 of 1"):
+        run(tmp_path / "a.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
 def test_sources_that_are_none_are_named(tmp_path: Path, run) -> None:
     (tmp_path / "film.mp4").write_bytes(b"x")
     (tmp_path / "void").mkdir()

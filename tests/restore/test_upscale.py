@@ -13,6 +13,7 @@ from deblurgs.cli import main
 from deblurgs.errors import CaptureError, UsageError
 from deblurgs.log import Log
 from deblurgs.restore.upscale import as_planes, enlarge_pixels, load_model, parse_do, shipped_model
+from deblurgs.run import RunFolder
 from deblurgs.stages.upscale import UpscaleSettings, upscale
 
 QUIET = Log(quiet=True)
@@ -77,6 +78,22 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
         upscale([tmp_path], tmp_path / "out", UpscaleSettings(), QUIET)
     assert main(["upscale", str(tmp_path / "absent.png")]) == 2
     assert main(["upscale", str(tmp_path), "--do", "colour=1"]) == 2
+
+
+def test_the_sharp_frames_of_a_run_may_be_jpeg(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are of JPEG photos that were restored one by one."""
+    monkeypatch.chdir(tmp_path)
+    with RunFolder(tmp_path / "my run") as run:
+        pass
+    assert main(["upscale", "my run", "--quiet"]) == 2
+    assert "deblurgs render 'my run'" in capsys.readouterr().err
+    run.sharp.mkdir(parents=True)
+    Image.fromarray(picture(20, 30)).save(run.sharp / "a.jpg")
+    assert main(["upscale", "my run", "--quiet"]) == 0
+    with Image.open(run.renders / "sharp_x2" / "a.jpg") as result:
+        assert result.size == (60, 40)
 
 
 def test_too_many_pixels_are_refused_before_they_are_decoded(tmp_path: Path) -> None:

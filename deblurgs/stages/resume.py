@@ -1,5 +1,6 @@
 """A run from where it stopped, with the settings that its folder remembers."""
 
+from deblurgs.command import command_line
 from deblurgs.errors import UsageError
 from deblurgs.log import Log
 from deblurgs.run import RunFolder, StageStatus
@@ -29,8 +30,8 @@ def resume(
         if source is None or not source.exists():
             where = "is not known" if source is None else f"{source} is not there any more"
             raise UsageError(
-                f"{run.path}: frames or cameras are not finished, and the source {where}. Repeat  deblurgs run SOURCE "
-                f"--output {run.path}  with it."
+                f"{run.path}: frames or cameras are not finished, and the source {where}. Repeat  "
+                f"{command_line('run', 'SOURCE', '--output', run.path)}  with it."
             )
         if not process_or_restore(
             run, source, request.process, log, fallback=request.fallback, device=request.device

@@ -11,6 +11,21 @@ from deblurgs.raster.launcher import Launcher
 _TILE = 16
 
 
+def check_images(prediction: Tensor, observed: Tensor, mask: Tensor | None, device: torch.device) -> None:
+    """Raise ValueError unless the shapes agree, [H,W,3] twice and [H,W], and all are float32 on `device`."""
+    if prediction.ndim != 3 or prediction.shape[2] != 3 or prediction.shape != observed.shape:
+        raise ValueError(
+            f"prediction and observed must both be [H,W,3], got {tuple(prediction.shape)} and {tuple(observed.shape)}"
+        )
+    if mask is not None and mask.shape != prediction.shape[:2]:
+        raise ValueError(f"mask must be [H,W] = {tuple(prediction.shape[:2])}, got {tuple(mask.shape)}")
+    for name, tensor in (("prediction", prediction), ("observed", observed), ("mask", mask)):
+        if tensor is not None and (tensor.dtype != torch.float32 or tensor.device != device):
+            raise ValueError(
+                f"{name} must be a float32 tensor on {device}, got {tensor.dtype} on {tensor.device}"
+            )
+
+
 def cuda_loss(
     launcher: Launcher,
     prediction: Tensor,
@@ -29,19 +44,9 @@ def cuda_loss(
     pixel, None = all one. Differentiable in `prediction`; repeatable to the bit. Raises ValueError for other shapes,
     dtypes or devices.
     """
-    if prediction.ndim != 3 or prediction.shape[2] != 3 or prediction.shape != observed.shape:
-        raise ValueError(
-            f"prediction and observed must both be [H,W,3], got {tuple(prediction.shape)} and {tuple(observed.shape)}"
-        )
+    check_images(prediction, observed, mask, launcher.device)
     if prediction.numel() == 0:
         raise ValueError(f"prediction must have pixels, got {tuple(prediction.shape)}")
-    if mask is not None and mask.shape != prediction.shape[:2]:
-        raise ValueError(f"mask must be [H,W] = {tuple(prediction.shape[:2])}, got {tuple(mask.shape)}")
-    for name, tensor in (("prediction", prediction), ("observed", observed), ("mask", mask)):
-        if tensor is not None and (tensor.dtype != torch.float32 or tensor.device != launcher.device):
-            raise ValueError(
-                f"{name} must be a float32 tensor on {launcher.device}, got {tensor.dtype} on {tensor.device}"
-            )
     return _Photometric.apply(prediction, observed, mask, ssim_weight, edge_weight, encode_srgb, launcher)  # type: ignore[return-value]
 
 

@@ -8,29 +8,14 @@ from torch import Tensor
 
 from deblurgs.errors import UsageError
 from deblurgs.raster import native
-from deblurgs.raster.cuda_loss import cuda_loss
+from deblurgs.raster.cuda_loss import check_images, cuda_loss
 from deblurgs.raster.devices import launcher_for
 from deblurgs.train.torch_loss import torch_loss
 
 
-def photometric_loss(
-    prediction: Tensor,
-    observed: Tensor,
-    *,
-    ssim_weight: float = 0.2,
-    edge_weight: float = 0.0,
-    encode_srgb: bool = True,
-    mask: Tensor | None = None,
-) -> Tensor:
-    """The first of `photometric_terms`."""
-    return photometric_terms(
-        prediction,
-        observed,
-        ssim_weight=ssim_weight,
-        edge_weight=edge_weight,
-        encode_srgb=encode_srgb,
-        mask=mask,
-    )[0]
+def photometric_loss(prediction: Tensor, observed: Tensor, **options: Any) -> Tensor:
+    """The first of `photometric_terms`, which has the options."""
+    return photometric_terms(prediction, observed, **options)[0]
 
 
 def photometric_terms(
@@ -56,17 +41,7 @@ def photometric_terms(
     weight per pixel, None = all one; of a step, the product of its ends'. Differentiable in `prediction`. Raises
     ValueError for other shapes or dtypes.
     """
-    if prediction.ndim != 3 or prediction.shape[2] != 3 or prediction.shape != observed.shape:
-        raise ValueError(
-            f"prediction and observed must both be [H,W,3], got {tuple(prediction.shape)} and {tuple(observed.shape)}"
-        )
-    if mask is not None and mask.shape != prediction.shape[:2]:
-        raise ValueError(f"mask must be [H,W] = {tuple(prediction.shape[:2])}, got {tuple(mask.shape)}")
-    for name, tensor in (("prediction", prediction), ("observed", observed), ("mask", mask)):
-        if tensor is not None and (tensor.dtype != torch.float32 or tensor.device != prediction.device):
-            raise ValueError(
-                f"{name} must be a float32 tensor on {prediction.device}, got {tensor.dtype} on {tensor.device}"
-            )
+    check_images(prediction, observed, mask, prediction.device)
     if prediction.device.type != "cpu":
         launcher = launcher_for(prediction.device.index or 0)[0] if prediction.device.type == "cuda" else None
         if launcher is None:

@@ -26,8 +26,9 @@ def test_blurred_frames_do_not_move_the_scene() -> None:
     assert abs(float(drift.translation[0])) < 0.1 / 250
 
 
-def test_a_frame_may_have_been_seen_from_anywhere_on_its_path() -> None:
-    """Every frame went 20 px in a direction of its own; structure from motion had all of them near the left end."""
+def seen_from(begin: torch.Tensor) -> Trajectory:
+    """Paths of 20 px at depth 1, each in a direction of its own, mostly to the right. begin [12,1]: where each begins, in
+    units of the depth, from where structure from motion had its camera."""
     tangents = torch.zeros(12, 6)
     tangents[:, 0], tangents[:, 1] = torch.linspace(-1.0, 1.0, 12), 0.3 * (torch.arange(12) % 3 - 1)
     path = Trajectory(se3_exp(tangents), "linear", 2)
@@ -35,22 +36,19 @@ def test_a_frame_may_have_been_seen_from_anywhere_on_its_path() -> None:
     direction = torch.stack([angle.cos(), angle.sin()], dim=1)
     with torch.no_grad():
         path.knots.zero_()
-        path.knots[:, 0, :2], path.knots[:, 1, :2] = -0.02 * direction, 0.06 * direction
-    drift = frame_drift(path, [CAMERA] * 12, torch.ones(12))
+        path.knots[:, 0, :2], path.knots[:, 1, :2] = begin * direction, (begin + 0.08) * direction
+    return path
+
+
+def test_a_frame_may_have_been_seen_from_anywhere_on_its_path() -> None:
+    """All of them near the left end."""
+    drift = frame_drift(seen_from(torch.full((12, 1), -0.02)), [CAMERA] * 12, torch.ones(12))
     # In pixels at depth 1; taking all for mid-exposure leaves 4.5 px. That all were near the same end is unlikely, and
     # a little of it is taken for drift.
     assert abs(250 * float(drift.translation[0])) < 1.5
 
 
 def test_places_on_both_sides_of_the_middle_move_nothing() -> None:
-    tangents = torch.zeros(12, 6)
-    tangents[:, 0], tangents[:, 1] = torch.linspace(-1.0, 1.0, 12), 0.3 * (torch.arange(12) % 3 - 1)
-    path = Trajectory(se3_exp(tangents), "linear", 2)
-    angle = torch.linspace(-1.4, 1.4, 12)[torch.arange(12) * 5 % 12]
-    direction = torch.stack([angle.cos(), angle.sin()], dim=1)
-    begin = torch.tensor([-0.02, -0.06, -0.05, -0.03])[torch.arange(12) * 7 % 4][:, None]  # of 0.08, depth 1
-    with torch.no_grad():
-        path.knots.zero_()
-        path.knots[:, 0, :2], path.knots[:, 1, :2] = begin * direction, (begin + 0.08) * direction
-    drift = frame_drift(path, [CAMERA] * 12, torch.ones(12))
+    begin = torch.tensor([-0.02, -0.06, -0.05, -0.03])[torch.arange(12) * 7 % 4][:, None]
+    drift = frame_drift(seen_from(begin), [CAMERA] * 12, torch.ones(12))
     assert 250 * float(np.abs(drift.translation).max()) < 0.3

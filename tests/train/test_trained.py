@@ -27,8 +27,8 @@ def test_blurred_frames_do_not_move_the_scene() -> None:
 
 
 def seen_from(begin: torch.Tensor) -> Trajectory:
-    """Paths of 20 px at depth 1, each in a direction of its own, mostly to the right. begin [12,1]: where each begins, in
-    units of the depth, from where structure from motion had its camera."""
+    """Paths of 20 px at depth 1, each in a direction of its own, mostly to the right. begin [12,1]: where each begins,
+    in units of the depth, from where structure from motion had its camera."""
     tangents = torch.zeros(12, 6)
     tangents[:, 0], tangents[:, 1] = torch.linspace(-1.0, 1.0, 12), 0.3 * (torch.arange(12) % 3 - 1)
     path = Trajectory(se3_exp(tangents), "linear", 2)

@@ -249,7 +249,7 @@ class TrainConfig:
         return sum(self.steps)
 
     def work_done(self, step: int) -> float:
-        """Share of the whole training that its first `step` steps are, 0 to 1. A step costs as much as it has pixels."""
+        """Share of the whole training that its first `step` steps are, 0 to 1. A step costs what it has pixels."""
         costs = [scale * scale for scale in self.scales]
         costs[-1] *= self.train_scale**1.5  # drawn finer than the photos: three times as long for 2
         done = whole = 0.0

@@ -21,6 +21,7 @@ FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF", "GIF", "BMP")
 EXIF_ORIENTATION = 0x0112
 EXIF_IFD = 0x8769
 EXIF_EXPOSURE_TIME = 0x829A
+EXIF_WIDTH, EXIF_HEIGHT = 0xA002, 0xA003
 EXIF_FOCAL_LENGTH = 0x920A
 EXIF_MAKER_AND_MODEL = (0x010F, 0x0110)
 TIFF_BITS_PER_SAMPLE = 258
@@ -88,10 +89,11 @@ def decode_photo(path: Path, max_pixels: float, *, apply_orientation: bool = Tru
         raise UnusablePhoto(f"damaged or unreadable image ({_first_line(error)})") from error
 
 
-def read_exif(path: Path) -> bytes:
+def read_exif(path: Path, size: tuple[int, int] | None = None) -> bytes:
     """The photo's EXIF block for the upright pixels of `decode_photo`: orientation 1, no thumbnail; b"" without one.
 
-    Camera makers' odd entries that cannot be written again are a reason to keep nothing, not to fail.
+    size: width and height of what it is written into, where those are not the photo's. Camera makers' odd entries that
+    cannot be written again are a reason to keep nothing, not to fail.
     """
     try:
         with warnings.catch_warnings():
@@ -106,6 +108,10 @@ def read_exif(path: Path) -> bytes:
                 for tag in [t for t in exif if t not in _EXIF_KEPT]:
                     del exif[tag]
                 exif[EXIF_ORIENTATION] = 1
+                inner = exif.get_ifd(EXIF_IFD)
+                for tag, value in zip((EXIF_WIDTH, EXIF_HEIGHT), size or (), strict=False):
+                    if tag in inner:
+                        inner[tag] = value
                 data = exif.tobytes()
                 return data if len(data) < _EXIF_MAX_BYTES else b""
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error, AttributeError):

@@ -15,7 +15,7 @@ from deblurgs.capture.dataset import Capture, load_capture
 from deblurgs.capture.detect import detect_source
 from deblurgs.capture.folder import store_photos
 from deblurgs.command import command_line
-from deblurgs.errors import CaptureError, TooFewFramesError, UsageError
+from deblurgs.errors import CaptureError, DeblurgsError, TooFewFramesError, UsageError
 from deblurgs.files import RUNS, is_run_folder
 from deblurgs.log import Log
 
@@ -94,20 +94,29 @@ def ingest(
 def opened(source: Path, out_dir: Path) -> Iterator[Path]:
     """The source as a file or folder: a zip file is unpacked inside `out_dir`, and deleted there at the end.
 
-    Raises CaptureError for an archive that cannot be trusted, ResourceError when the disk is full.
+    Raises CaptureError for an archive that cannot be trusted, UsageError for one of a run folder, ResourceError when
+    the disk is full. What is raised while it is open names places in the archive, not where they were unpacked.
     """
     if not is_archive(source):
         yield source
         return
     place = out_dir / _UNPACKED
+    top = place / source.stem
     shutil.rmtree(place, ignore_errors=True)
     try:
         # One level further than needed: an archive of the capture's folder holds that folder alone.
-        unpack(source, place / source.stem)
-        folder = place / source.stem
+        unpack(source, top)
+        folder = top
         while [p.is_dir() for p in folder.iterdir()] == [True] and not (folder / "keyframes").is_dir():
             folder = next(folder.iterdir())
+        if is_run_folder(folder):
+            raise UsageError(
+                f"{source} holds a run folder, not a capture. Unpack it: `deblurgs resume` goes on with the folder, "
+                "`deblurgs view` shows it."
+            )
         yield folder
+    except DeblurgsError as error:
+        raise type(error)(str(error).replace(str(top), str(source))) from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

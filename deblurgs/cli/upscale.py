@@ -20,6 +20,7 @@ class Upscale:
 
     Examples:
       deblurgs upscale photo.jpg --scale 2
+      deblurgs upscale photo.jpg --scale 4 -o large.png
       deblurgs upscale RUN
       deblurgs upscale photo.jpg --do noise=0
     """
@@ -31,7 +32,7 @@ class Upscale:
     output: Annotated[
         Path | None, shown("deblurgs_upscaled; of a run, renders/sharp_x<scale> in it", aliases=("-o",))
     ] = None
-    """Folder for the results."""
+    """Folder for the results; for one picture also a .jpg or .png file."""
     do: tuple[str, ...] = ()
     """Set factors by hand instead of estimating them: blur=, noise=, jpeg= with 0 (absent) to 1 (strongest).
     `--do noise=0` keeps the grain and changes nothing else."""

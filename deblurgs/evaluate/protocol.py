@@ -196,7 +196,8 @@ def held_out_probe(scene: EvaluationScene, config: TrainConfig) -> Probe | None:
     target = pyramid_level([view.image], [camera]).images[0]
 
     def psnr_now(gaussians: Gaussians, trajectory: AnyTrajectory) -> float:
-        drift = frame_drift(trajectory, scene.training.cameras, scene.training.depths)
+        data = scene.training
+        drift = frame_drift(trajectory, data.cameras, data.depths, data.landmarks)
         aligned = torch.from_numpy(drift.apply_camera_from_world(pose)).float()
         image = sharp_image(
             gaussians, aligned, camera, antialiased=config.antialiased, supersample=config.train_scale

@@ -9,7 +9,6 @@ from deblurgs.scene.transform import Float64, Similarity
 # their distance from the origin: only rounding is left.
 _COINCIDENT = 1e-9
 _ALIGN_STEPS = 30
-_SLIDE_STEPS = 10
 _UNIFORM_VARIANCE = 1.0 / 12.0
 
 
@@ -76,33 +75,55 @@ def align_poses(
 def align_views(
     camera_from_world_src: NDArray[np.floating],
     camera_from_world_dst: NDArray[np.floating],
-    depths_src: NDArray[np.floating],
-    half_extents: NDArray[np.floating],
+    landmarks: NDArray[np.floating],
     noise: NDArray[np.floating] | None = None,
-    start: Similarity | None = None,
 ) -> Similarity:
     """dst_from_src between the worlds of matched camera poses [F,4,4], such that the cameras see the same picture.
 
     What counts is where image points land, not where camera centres are: when all cameras look the same way, a noisy
-    centre turns the world by degrees although the pictures fix it to a hundredth of that. Points on a grid over each
-    source picture, at half, once and twice `depths_src` [F] (world units of the source), are carried by the similarity
-    and seen by the destination camera; their displacements, in units of the focal length, are minimised by
-    Gauss-Newton with Cauchy weights, so that single lost cameras do not count. `half_extents` [F,2]: half the width
-    and height of each picture over its focal length. `noise` [F] > 0: how far off each camera's picture is expected to
-    be, in any common unit; all alike without it. Without `start` it begins with `align_poses`, whose errors it raises
-    too.
+    centre turns the world by degrees although the pictures fix it to a hundredth of that. `landmarks` [F,G,3], points
+    of the source world in front of each source camera, are carried by the similarity and seen by the destination
+    camera; their displacements, in units of the focal length, are minimised by Gauss-Newton with Cauchy weights, so
+    that single lost cameras do not count. The points that a camera was estimated from are best: errors of it that
+    leave those in place are large, and mean nothing. `noise` [F] > 0: how far off each camera's picture is expected to
+    be, in any common unit; all alike without it. Begins with `align_poses`, whose errors it raises too.
     """
-    start = start or align_poses(camera_from_world_src, camera_from_world_dst)
-    src = np.asarray(camera_from_world_src, np.float64)
-    dst = np.asarray(camera_from_world_dst, np.float64)
-    expected = (np.ones(len(src)) if noise is None else np.asarray(noise, np.float64))[:, None]
-    seen = _grid_points(np.asarray(depths_src, np.float64), np.asarray(half_extents, np.float64))  # [F,G,3]
-    world = np.einsum("fji,fgj->fgi", src[:, :3, :3], seen - src[:, None, :3, 3])
-    target = seen[..., :2] / seen[..., 2:]
-    found = start
+    paths = np.asarray(camera_from_world_dst, np.float64)[:, None]
+    noise = np.ones(len(paths)) if noise is None else noise
+    return align_to_paths(camera_from_world_src, paths, landmarks, noise)
+
+
+def align_to_paths(
+    camera_from_world_src: NDArray[np.floating],
+    paths: NDArray[np.floating],
+    landmarks: NDArray[np.floating],
+    noise: NDArray[np.floating],
+) -> Similarity:
+    """`align_views` where a source camera [F,4,4] was anywhere on a path through the destination world.
+
+    paths [F,V,4,4]: camera_from_world at V even steps from the opening of the shutter to its closing. Structure from
+    motion sees a blurred frame from one place on its path, and which one differs from frame to frame by more than it
+    errs across the path. Times and similarity are found together: those with the least sum of squares of what the
+    pictures differ by, in units of `noise` [F] (a share of the focal length), and of the times from mid-exposure, in
+    units of their standard deviation if all times are equally likely. Where all frames were seen near the same end,
+    which chance does not do, a part of that is taken for drift.
+    """
+    src, on_paths = np.asarray(camera_from_world_src, np.float64), np.asarray(paths, np.float64)
+    world, expected = np.asarray(landmarks, np.float64), np.asarray(noise, np.float64)
+    middle = on_paths[:, on_paths.shape[1] // 2]
+    found = _aligned(src, middle[:, None], world, expected, align_poses(src, middle))
+    return found if on_paths.shape[1] == 1 else _aligned(src, on_paths, world, expected, found)
+
+
+def _aligned(src: Float64, paths: Float64, world: Float64, noise: Float64, start: Similarity) -> Similarity:
+    """`align_to_paths` by Gauss-Newton from `start` and mid-exposure."""
+    expected = noise[:, None]
+    seen, target = _seen(src, world)
+    found, times = start, np.zeros(len(src))
     for _ in range(_ALIGN_STEPS):
-        moved = found.apply_points(world)
-        local = np.einsum("fij,fgj->fgi", dst[:, :3, :3], moved) + dst[:, None, :3, 3]
+        poses, velocities = _on_paths(paths, times)
+        moved = np.asarray(found.apply_points(world), np.float64)
+        local = _local(poses, moved)
         # A point behind the camera has no picture; it comes back when the others have pulled the similarity there.
         usable = local[..., 2] > 1e-3 * seen[..., 2]
         if not usable.any():
@@ -111,59 +132,52 @@ def align_views(
         residual = np.where(usable[..., None], local[..., :2] / depth[..., None] - target, 0.0)
         size = np.linalg.norm(residual, axis=-1) / expected
         scale = max(float(np.median(size[usable])), 1e-12)
-        weight = np.where(usable, 1.0 / (1.0 + (size / scale) ** 2), 0.0) / expected**2
-        step = _aligning_step(moved, local, depth, residual, weight, dst[:, :3, :3])
-        found = step @ found
-        if abs(step.scale - 1.0) + np.abs(step.rotation - np.eye(3)).max() < 1e-10:
+        weight = np.where(usable, 1.0 / (1.0 + (size / scale) ** 2), 0.0) / expected**2 / world.shape[1]
+        step, later = _aligning_step(
+            moved, local, depth, residual, weight, poses, _local(velocities, moved), times
+        )
+        found, times = step @ found, np.clip(times + later, -0.5, 0.5)
+        if abs(step.scale - 1.0) + np.abs(step.rotation - np.eye(3)).max() + np.abs(later).max() < 1e-10:
             break
     return found
 
 
-def align_to_paths(
-    camera_from_world_src: NDArray[np.floating],
-    paths: NDArray[np.floating],
-    depths_src: NDArray[np.floating],
-    half_extents: NDArray[np.floating],
-    noise: NDArray[np.floating],
-) -> Similarity:
-    """`align_views` where a source camera [F,4,4] was anywhere on a path through the destination world.
+def _on_paths(paths: Float64, times: Float64) -> tuple[Float64, Float64]:
+    """Poses [F,4,4] of paths [F,V,4,4] at times [F] from mid-exposure in exposures, and what they change by per unit of
+    time. Between two places entries are interpolated, which for neighbours is a motion."""
+    if paths.shape[1] == 1:
+        return paths[:, 0], np.zeros_like(paths[:, 0])
+    intervals, frames = paths.shape[1] - 1, np.arange(len(paths))
+    at = (times + 0.5) * intervals
+    place = np.minimum(at.astype(int), intervals - 1)
+    begin, end = paths[frames, place], paths[frames, place + 1]
+    return begin + (at - place)[:, None, None] * (end - begin), intervals * (end - begin)
 
-    paths [F,V,4,4]: camera_from_world at V even steps from the opening of the shutter to its closing. Structure from
-    motion sees a blurred frame from one place on its path, and which one differs from frame to frame by more than it
-    errs across the path. `align_views` and the choice of the likeliest place take turns: it is the one with the least
-    sum of squares of what the pictures differ by, in units of `noise` [F] (a share of the focal length), and of the
-    time from mid-exposure, in units of its standard deviation if all times are equally likely. Where all frames were
-    seen near the same end, which chance does not do, a part of that is taken for drift.
+
+def picture_grid(
+    camera_from_world: NDArray[np.floating], depths: NDArray[np.floating], half_extents: NDArray[np.floating]
+) -> Float64:
+    """World points [F,9,3] on a 3x3 grid over each picture, at `depths` [F]: landmarks where no others are known.
+
+    half_extents [F,2]: half the width and height of each picture over its focal length.
     """
-    src, paths = np.asarray(camera_from_world_src, np.float64), np.asarray(paths, np.float64)
-    noise = np.asarray(noise, np.float64)
-    seen = _grid_points(np.asarray(depths_src, np.float64), np.asarray(half_extents, np.float64))
-    world = np.einsum("fji,fgj->fgi", src[:, :3, :3], seen - src[:, None, :3, 3])
-    target = seen[:, None, :, :2] / seen[:, None, :, 2:]
-    times = np.linspace(-0.5, 0.5, paths.shape[1]) if paths.shape[1] > 1 else np.zeros(1)
-    frames = np.arange(len(src))
-    place = np.full(len(src), paths.shape[1] // 2)
-    found = align_views(src, paths[frames, place], depths_src, half_extents, noise)
-    for _ in range(_SLIDE_STEPS):
-        local = np.einsum("fvij,fgj->fvgi", paths[..., :3, :3], found.apply_points(world))
-        local += paths[:, :, None, :3, 3]
-        # Points that a camera would not see have no picture; far off is near enough to the truth.
-        apart = local[..., :2] / np.maximum(local[..., 2:], 1e-3 * seen[:, None, :, 2:]) - target
-        misfit = np.square(apart).sum(-1).mean(-1) / np.square(noise)[:, None]
-        before, place = place, (misfit + np.square(times) / _UNIFORM_VARIANCE).argmin(axis=1)
-        if (place == before).all():
-            break
-        found = align_views(src, paths[frames, place], depths_src, half_extents, noise, start=found)
-    return found
-
-
-def _grid_points(depths: Float64, half_extents: Float64) -> Float64:
-    """Camera coordinates [F,27,3] of a 3x3 grid over each picture at three depths."""
     at = np.array([-0.8, 0.0, 0.8])
-    x, y, z = np.meshgrid(at, at, np.array([0.5, 1.0, 2.0]), indexing="ij")
-    rays = np.stack([x.ravel(), y.ravel(), np.ones(x.size)], axis=-1)  # [27,3]
+    x, y = np.meshgrid(at, at, indexing="ij")
+    rays = np.stack([x.ravel(), y.ravel(), np.ones(x.size)], axis=-1)  # [9,3]
     extents = np.concatenate([half_extents, np.ones((len(half_extents), 1))], axis=1)
-    return rays * extents[:, None] * z.ravel()[:, None] * depths[:, None, None]
+    seen = rays * extents[:, None] * np.asarray(depths, np.float64)[:, None, None]
+    poses = np.asarray(camera_from_world, np.float64)
+    return np.einsum("fji,fgj->fgi", poses[:, :3, :3], seen - poses[:, None, :3, 3])
+
+
+def _seen(camera_from_world: Float64, world: Float64) -> tuple[Float64, Float64]:
+    """Points [F,G,3] in each camera's coordinates, and where in its picture [F,G,2] they are, in focal lengths."""
+    local = _local(camera_from_world, world)
+    return local, local[..., :2] / local[..., 2:]
+
+
+def _local(camera_from_world: Float64, world: Float64) -> Float64:
+    return np.einsum("fij,fgj->fgi", camera_from_world[:, :3, :3], world) + camera_from_world[:, None, :3, 3]
 
 
 def _aligning_step(
@@ -172,9 +186,15 @@ def _aligning_step(
     depth: Float64,
     residual: Float64,
     weight: Float64,
-    rotations: Float64,
-) -> Similarity:
-    """new_from_old of the destination world by one Gauss-Newton step over scale, turn, shift; moved, local [F,G,3]."""
+    poses: Float64,
+    velocity: Float64,
+    times: Float64,
+) -> tuple[Similarity, Float64]:
+    """One Gauss-Newton step over scale, turn and shift of the destination world and the time of each frame.
+
+    -> new_from_old, and by how much later each frame was seen [F]. moved, local [F,G,3]: the points in the world and in
+    camera coordinates; velocity [F,G,3]: of the latter, per exposure.
+    """
     # The shift is counted at the points' mean, which keeps the seven unknowns apart.
     centre = moved.reshape(-1, 3).mean(axis=0)
     arm = moved - centre
@@ -190,17 +210,28 @@ def _aligning_step(
     )  # d(omega x arm)/d(omega), [F,G,3,3]
     shift = np.broadcast_to(unit * np.eye(3), turn.shape)
     by_world = np.concatenate([arm[..., None], turn, shift], axis=-1)  # [F,G,3,7]
-    by_local = np.einsum("fij,fgjk->fgik", rotations, by_world)
-    jacobian = (
-        by_local[..., :2, :] - (local[..., :2] / depth[..., None])[..., None] * by_local[..., 2:, :]
-    ) / depth[..., None, None]
+    by_local = np.einsum("fij,fgjk->fgik", poses[:, :3, :3], by_world)
+
+    def in_picture(change: Float64) -> Float64:
+        """What changes of the local coordinates [F,G,3,K] do to the picture [F,G,2,K]."""
+        image = local[..., :2] / depth[..., None]
+        return (change[..., :2, :] - image[..., None] * change[..., 2:, :]) / depth[..., None, None]
+
+    jacobian, along = in_picture(by_local), in_picture(velocity[..., None])[..., 0]
     normal = np.einsum("fg,fgik,fgil->kl", weight, jacobian, jacobian)
     right = -np.einsum("fg,fgik,fgi->k", weight, jacobian, residual)
+    # Each time stands in its own frame's residuals alone, so it is eliminated (Schur complement).
+    mixed = np.einsum("fg,fgik,fgi->fk", weight, jacobian, along)
+    by_time = np.einsum("fg,fgi,fgi->f", weight, along, along) + 1.0 / _UNIFORM_VARIANCE
+    right_time = -np.einsum("fg,fgi,fgi->f", weight, along, residual) - times / _UNIFORM_VARIANCE
+    normal -= np.einsum("fk,fl,f->kl", mixed, mixed, 1.0 / by_time)
+    right -= np.einsum("fk,f->k", mixed, right_time / by_time)
     damping = 1e-9 * np.trace(normal) * np.eye(7)
     step = np.linalg.lstsq(normal + damping, right, rcond=None)[0]
     step[:4] = np.clip(step[:4], -0.3, 0.3)
+    later = (right_time - mixed @ step) / by_time
     growth, rotation = float(np.exp(step[0])), _rotation(step[1:4])
-    return Similarity(growth, rotation, centre + unit * step[4:] - growth * rotation @ centre)
+    return Similarity(growth, rotation, centre + unit * step[4:] - growth * rotation @ centre), later
 
 
 def _rotation(omega: Float64) -> Float64:

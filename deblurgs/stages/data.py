@@ -19,12 +19,15 @@ def training_set(
 
     With `config` images are reduced to training size as they are read, so that 300 large photos fit into memory.
     """
+    import numpy as np
     import torch
 
     from deblurgs.capture.image import read_rgb
+    from deblurgs.scene.alignment import picture_grid
     from deblurgs.train.data import (
         TrainingSet,
         as_tensor,
+        landmarks,
         normalised,
         pyramid_level,
         training_camera,
@@ -45,7 +48,10 @@ def training_set(
         level = pyramid_level([image], [camera], [mask])
         images += level.images
         masks += level.masks
-    similarity, depths = normalised(model.camera_from_world, model.points, list(model.observations))
+    observations = list(model.observations)
+    similarity, depths = normalised(model.camera_from_world, model.points, observations)
+    extents = np.array([(0.5 * c.width / c.fx, 0.5 * c.height / c.fy) for c in cameras])
+    grid = picture_grid(model.camera_from_world, depths / similarity.scale, extents)
     return TrainingSet(
         names=list(model.names),
         images=images,
@@ -63,6 +69,9 @@ def training_set(
             for name, camera in zip(model.names, cameras, strict=True)
         ],
         readout=model.readout,
+        landmarks=as_tensor(
+            similarity.apply_points(landmarks(model.camera_from_world, model.points, observations, grid))
+        ),
     )
 
 

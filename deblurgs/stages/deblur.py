@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from deblurgs.sfm.restored import Restorer
 
 Device = Literal["auto", "cpu", "cuda"]
-JPEG_QUALITY = 95
-_JPEG = (".jpg", ".jpeg")
-_WRITTEN = (*_JPEG, ".png")
-"""Endings of results."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,8 @@ def restore_photos(
 def plan(sources: Sequence[Path], output: Path, log: Log) -> list[PhotoTask]:
     """Which photo goes where. Raises CaptureError when a source is missing or holds no photo, UsageError for an
     `output` that cannot be meant."""
-    from deblurgs.capture.detect import IMAGE_SUFFIXES, VIDEO_SUFFIXES, list_photos
+    from deblurgs.capture.detect import VIDEO_SUFFIXES, list_photos
+    from deblurgs.capture.save_photo import named_file
 
     if not sources:
         raise UsageError("name at least one photo or folder of photos")
@@ -120,33 +117,22 @@ def plan(sources: Sequence[Path], output: Path, log: Log) -> list[PhotoTask]:
             raise CaptureError(f"{source} is neither a file nor a folder.")
         else:
             raise CaptureError(f"{source} does not exist.")
-    if output.is_dir() or output.suffix.lower() not in IMAGE_SUFFIXES:
-        if output.exists() and not output.is_dir():
-            raise UsageError(
-                f"{output} is a file. Name a folder with --output, or for one photo a .jpg or .png."
-            )
+    target = named_file(output, [path for _, path in found])
+    if target is None:
         return name_results(found, output)
-    if len(found) > 1:
-        raise UsageError(
-            f"--output {output} names one picture, but there are {len(found)} photos. Name a folder for them."
-        )
-    if output.suffix.lower() not in _WRITTEN:
-        raise UsageError(f"--output {output}: results are written as .jpg or .png")
-    (name, path) = found[0]
-    if same_file(output, path):
-        raise UsageError(f"{output} is the photo itself and would be replaced. Name another --output.")
-    return [PhotoTask(name, path, output)]
+    return [PhotoTask(*photo, target) for photo in found]
 
 
 def name_results(photos: Sequence[tuple[str, Path]], output: Path) -> list[PhotoTask]:
     """Where the results of photos (name, path) go. Raises UsageError when one would replace a photo."""
     from deblurgs.capture.names import FrameNames
+    from deblurgs.capture.save_photo import JPEG_SUFFIXES
 
     names = FrameNames()
     tasks = []
     for name, path in photos:
         stem = names.add(name).rsplit(".", 1)[0]
-        suffix = path.suffix if path.suffix.lower() in _JPEG else ".png"
+        suffix = path.suffix if path.suffix.lower() in JPEG_SUFFIXES else ".png"
         target = output / f"{stem}{suffix}"
         if any(same_file(target, other) for _, other in photos):
             raise UsageError(
@@ -189,8 +175,8 @@ def restorer(config: DeblurConfig, log: Log) -> "Restorer":
 
 
 def _restore_file(network: "MimoUNet", task: PhotoTask, config: DeblurConfig, log: Log) -> Path:
-    from deblurgs.capture.image import to_8_bit, write_jpeg, write_png
     from deblurgs.capture.photo import decode_photo, read_exif
+    from deblurgs.capture.save_photo import save_photo
     from deblurgs.restore.tiling import restore_pixels
 
     photo = decode_photo(task.source, config.max_pixels)
@@ -199,11 +185,7 @@ def _restore_file(network: "MimoUNet", task: PhotoTask, config: DeblurConfig, lo
     if photo.mask is not None:
         log.warn(f"{task.name}: its transparency is not kept")
     restored = restore_pixels(network, photo.pixels, tile=config.tile, ensemble=config.ensemble)
-    exif = read_exif(task.source)
-    if task.target.suffix.lower() in _JPEG:
-        write_jpeg(task.target, to_8_bit(restored), JPEG_QUALITY, exif=exif)
-    else:
-        write_png(task.target, restored, exif=exif)
+    save_photo(task.target, restored, read_exif(task.source))
     return task.target
 
 

@@ -11,6 +11,7 @@ from deblurgs.run import RunFolder
 from deblurgs.stages.data import training_set
 from deblurgs.stages.deblur import DeblurConfig, restorer
 from deblurgs.stages.process import TRUE_POSES_FILE, ProcessConfig, find_cameras, read_frames, with_shutter
+from deblurgs.stages.request import save_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,8 +114,8 @@ def prepared_scene(
 ) -> "EvaluationScene":  # fmt: skip
     """Frames, poses and references of a scene with ground truth, as `sfm` wants them (see `deblurgs eval`).
 
-    Raises UsageError, before cameras are looked for, where nothing can be measured with these methods; ResourceError
-    where a training with `config` would not fit into memory.
+    Raises UsageError, before cameras are looked for, where nothing can be measured with these methods, and where the
+    folder holds another scene's results; ResourceError where a training with `config` would not fit into memory.
     """
     from deblurgs.capture.dataset import load_capture
     from deblurgs.evaluate.scenes import evaluation_scene
@@ -122,6 +123,7 @@ def prepared_scene(
     from deblurgs.train.memory import check_memory, estimate_memory
 
     asked = with_shutter(ProcessConfig(own_sfm=sfm == "blurry-only"), config.trajectory, source)
+    save_request(run, source=source, process=asked, overwrite=overwrite)
     read_frames(run, source, asked, log, overwrite=overwrite)
     capture = load_capture(run.path)
     _require_truth(source, capture, sfm, methods)

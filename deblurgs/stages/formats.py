@@ -58,21 +58,22 @@ def export(
     smoothing: float = 1.5,
 ) -> Path:  # fmt: skip
     """Write one format; returns the file or folder. Raises UsageError when it exists and not `overwrite`."""
-    from deblurgs.files import checked_target
+    from deblurgs.files import checked_target, made_folder
 
     name = f"{video}.mp4" if kind == "mp4" else DEFAULT_NAMES[kind]
     target = output if output is not None else run.export / name
     if not overwrite and target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise UsageError(f"{target} exists. Use --overwrite to write it again, or -o to name another place.")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if kind not in _FOLDERS:
-        target = checked_target(target, overwrite=overwrite)
-    elif target.exists() and not target.is_dir():
-        raise UsageError(f"{target} is a file; the format {kind} is a folder. Name another place with -o.")
-    job = ExportJob(
-        run, load_finished(run, log), target, log, overwrite, spz_version, video, fps, slowdown, smoothing
-    )
-    dropped = WRITERS[kind](job)
+    with made_folder(target.parent):
+        if kind not in _FOLDERS:
+            target = checked_target(target, overwrite=overwrite)
+        elif target.exists() and not target.is_dir():
+            raise UsageError(
+                f"{target} is a file; the format {kind} is a folder. Name another place with -o."
+            )
+        finished = load_finished(run, log)
+        job = ExportJob(run, finished, target, log, overwrite, spz_version, video, fps, slowdown, smoothing)
+        dropped = WRITERS[kind](job)
     if dropped:
         log.warn(f"{dropped} Gaussians with non-finite numbers were left out of {target.name}")
     return target

@@ -11,6 +11,7 @@ from deblurgs.files import UPSCALED
 from deblurgs.log import Log
 
 if TYPE_CHECKING:
+    from deblurgs.capture.image import Pixels
     from deblurgs.restore.causal_sr import CausalSR
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".avif", ".heic", ".heif", ".gif")
@@ -75,41 +76,47 @@ def upscale(
 ) -> list[Path]:
     """Enlarge every picture into a folder; upscale.json there tells what each was taken to be. -> the files written.
 
-    A picture that cannot be used is named in a warning and left out; when none can be used CaptureError is raised.
-    Pictures that are there already are kept unless `overwrite` is set.
+    Of one picture `output` may also name the file, which gets no upscale.json beside it. A picture that cannot be used
+    is named in a warning and left out; when none can be used CaptureError is raised. Pictures that are there already
+    are kept unless `overwrite` is set.
     """
-    from deblurgs.files import made_folder, write_json_atomic
+    from deblurgs.capture.save_photo import named_file
+    from deblurgs.files import checked_target, made_folder, write_json_atomic
     from deblurgs.restore.upscale import load_model, parse_do, shipped_model
 
     do = parse_do(settings.do)
     pictures = picture_files(sources)
-    model = load_model(settings.weights) if settings.weights else shipped_model()
     folder = output or default_folder(sources, settings.scale)
+    named = named_file(folder, pictures)
+    if named is not None:
+        folder = checked_target(named, overwrite=overwrite).parent
+    model = load_model(settings.weights) if settings.weights else shipped_model()
     with made_folder(folder):
         written: list[Path] = []
         rows: list[dict[str, Any]] = []
         with log.progress("upscale", len(pictures)) as ticker:
             for i, path in enumerate(pictures):
-                done = _one(path, folder, settings, do, model, log, overwrite, taken=written)
+                done = _one(path, named or folder, settings, do, model, log, overwrite, taken=written)
                 if done is not None:
                     written.append(done[0])
                     rows.append(done[1])
                 ticker.update(i + 1)
         if not written:
             raise CaptureError("none of the pictures could be enlarged; the warnings above say why.")
-        write_json_atomic(
-            folder / "upscale.json",
-            {
-                "format": "deblurgs-upscale", "version": 1, "scale": settings.scale, "do": do,
-                "intervention": settings.intervention, "pixels_made_by": "network", "pictures": rows,
-            },
-        )  # fmt: skip
+        if named is None:
+            write_json_atomic(
+                folder / "upscale.json",
+                {
+                    "format": "deblurgs-upscale", "version": 1, "scale": settings.scale, "do": do,
+                    "intervention": settings.intervention, "pixels_made_by": "network", "pictures": rows,
+                },
+            )  # fmt: skip
         return written
 
 
 def _one(
     path: Path,
-    folder: Path,
+    output: Path,
     settings: UpscaleSettings,
     do: dict[str, float],
     model: "CausalSR",
@@ -117,8 +124,8 @@ def _one(
     overwrite: bool,
     taken: list[Path],
 ) -> tuple[Path, dict[str, Any]] | None:
-    from deblurgs.capture.photo import UnusablePhoto, decode_photo
-    from deblurgs.capture.save_photo import output_suffix, photo_exif, save_photo
+    from deblurgs.capture.photo import UnusablePhoto, decode_photo, read_exif
+    from deblurgs.capture.save_photo import save_photo
     from deblurgs.restore.upscale import enlarge_pixels, explain
 
     try:
@@ -136,11 +143,18 @@ def _one(
         return None
     told, explanation = explain(model, photo.pixels, do, settings.intervention)
     enlarged = enlarge_pixels(model, photo.pixels, told, settings.scale)
+    target = _target(path, output, enlarged, overwrite, taken) if output.is_dir() else output
+    save_photo(target, enlarged, read_exif(path, (width, height)))
+    row = {"source": path.name, "file": target.name, "width": width, "height": height}
+    return target, row | {"estimated": explanation.estimated, "told": explanation.told}
+
+
+def _target(path: Path, folder: Path, enlarged: "Pixels", overwrite: bool, taken: list[Path]) -> Path:
+    from deblurgs.capture.save_photo import output_suffix
+
     target = folder / f"{path.stem}{output_suffix(path, enlarged)}"
     if target in taken:  # a.jpg and b/a.jpg, or a.png and a.tif
         target = folder / f"{path.stem}_{len(taken)}{target.suffix}"
     if target.exists() and (not overwrite or target.resolve() == path.resolve()):
         raise UsageError(f"{target} exists. Use --overwrite to replace it, or --output for another folder.")
-    save_photo(target, enlarged, photo_exif(path, width, height))
-    row = {"source": path.name, "file": target.name, "width": width, "height": height}
-    return target, row | {"estimated": explanation.estimated, "told": explanation.told}
+    return target

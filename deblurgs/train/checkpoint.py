@@ -31,6 +31,8 @@ def save_scene(path: Path, scene: TrainedScene, names: list[str], scene_from_sfm
     for room, module in (("trajectory", scene.trajectory), ("photometry", scene.photometry)):
         tensors |= {f"{room}.{name}": tensor.detach().clone() for name, tensor in module.state_dict().items()}
     tensors["depths"] = scene.depths.clone()
+    if scene.landmarks is not None:
+        tensors["landmarks"] = scene.landmarks.clone()
     header = {
         "format": FORMAT,
         "kind": scene.trajectory.kind,
@@ -71,7 +73,8 @@ def load_scene(path: Path, device: torch.device | None = None) -> tuple[TrainedS
         similarity = Similarity(s["scale"], np.array(s["rotation"]), np.array(s["translation"]))
         scene = TrainedScene(
             gaussians, trajectory, photometry, [Camera(**c) for c in header["training_cameras"]], tensors["depths"],
-            from_dict(TrainConfig(), header["config"]), header["seconds"], device or torch.device("cpu"),
+            from_dict(TrainConfig(), header["config"]), header["seconds"], tensors.get("landmarks"),
+            device or torch.device("cpu"),
         )  # fmt: skip
         return scene, header["names"], similarity
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

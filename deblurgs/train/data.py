@@ -15,13 +15,19 @@ from deblurgs.scene.photometry import clip_limit
 from deblurgs.scene.times import video_times
 from deblurgs.scene.transform import Similarity
 
+LANDMARKS = 64
+"""Points per frame by which the trained scene is aligned with structure from motion."""
+FEW_LANDMARKS = 12
+"""A frame that sees fewer points than this was not placed by them."""
+
 
 @dataclass(frozen=True)
 class TrainingSet:
     """Blurred training frames at full input size, in the *scene* frame (median depth 1, see `normalised`).
 
     images: F arrays [H,W,3] float32 encoded sRGB. cameras: one per frame. camera_from_world [F,4,4] float32: SfM.
-    points [P,3], colors [P,3] in [0,1]. depths [F]: median depth of the points each frame sees.
+    points [P,3], colors [P,3] in [0,1]. depths [F]: median depth of the points each frame sees. landmarks [F,G,3]: some
+    of those points, where they are known (see `landmarks`).
     scene_from_sfm: the similarity applied to the SfM model; inverted at export. times_s: when the frames were taken.
     exposures_s: how long each shutter was open, where it is known.
     blurs_px: about how long each frame's blur is, in pixels of its camera, where something is known of it.
@@ -43,6 +49,7 @@ class TrainingSet:
     exposures_s: list[float | None] | None = None
     blurs_px: list[float | None] | None = None
     readout: float | None = None
+    landmarks: Tensor | None = None
 
     @property
     def num_frames(self) -> int:
@@ -135,6 +142,21 @@ def normalised(
     scale = 1.0 / float(np.median(depths))
     centre = np.median(points, axis=0)
     return Similarity(scale, np.eye(3), -scale * centre), depths * scale
+
+
+def landmarks(
+    camera_from_world: np.ndarray, points: np.ndarray, observations: list[np.ndarray], grid: np.ndarray
+) -> np.ndarray:
+    """[F,LANDMARKS,3]: points spread evenly over those that each frame sees, in front of it; of a frame that sees
+    hardly any, those of `grid` [F,G,3]. Where there are fewer than LANDMARKS they come again."""
+    chosen = np.empty((len(camera_from_world), LANDMARKS, 3))
+    for f, pose in enumerate(camera_from_world):
+        seen = points[observations[f]]
+        seen = seen[seen @ pose[2, :3] + pose[2, 3] > 0]
+        if len(seen) < FEW_LANDMARKS:
+            seen = grid[f]
+        chosen[f] = seen[np.linspace(0, len(seen) - 1, LANDMARKS).round().astype(int)]
+    return chosen
 
 
 def as_tensor(array: np.ndarray) -> Tensor:

@@ -138,7 +138,8 @@ class Trainer:
         host = torch.device("cpu")
         return TrainedScene(
             self.gaussians.to(host), self.trajectory.to(host), self.photometry.to(host), self.training_cameras,
-            self.data.depths.to(host), self.config, time.perf_counter() - start, self.device,
+            self.data.depths.to(host), self.config, time.perf_counter() - start,
+            None if self.data.landmarks is None else self.data.landmarks.to(host), self.device,
         )  # fmt: skip
 
     def _train_level(

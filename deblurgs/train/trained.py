@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deblurgs.config import TrainConfig
-from deblurgs.scene.alignment import align_to_paths
+from deblurgs.scene.alignment import align_to_paths, picture_grid
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.continuous import ContinuousTrajectory
 from deblurgs.scene.gaussians import Gaussians
@@ -18,7 +18,7 @@ from deblurgs.train.views import count_views, exposure_lengths_px
 
 SFM_NOISE_PX = 1.0
 """How far off structure from motion has a sharp frame."""
-SFM_NOISE_OF_BLUR = 0.1
+SFM_NOISE_OF_BLUR = 0.03
 """How much further off its path, as a share of the path's length, it has a blurred one."""
 PLACES = 33
 """Places on a path at which structure from motion may have seen the frame."""
@@ -28,7 +28,8 @@ PLACES = 33
 class TrainedScene:
     """The result in the scene frame, in host memory; `training_cameras` are the cameras at training size.
 
-    device: where it is rendered. The pictures come back to host memory.
+    depths [F]: the typical depth of what each frame sees. landmarks [F,G,3]: points of the scene frame that it was seen
+    to see by structure from motion. device: where it is rendered. The pictures come back to host memory.
     """
 
     gaussians: Gaussians
@@ -38,6 +39,7 @@ class TrainedScene:
     depths: Tensor
     config: TrainConfig
     seconds: float
+    landmarks: Tensor | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     _splats: Gaussians | None = field(default=None, repr=False)
 
@@ -77,22 +79,29 @@ class TrainedScene:
 
     def frame_drift(self) -> Similarity:
         """trained_from_sfm: how joint optimisation moved the scene as a whole."""
-        return frame_drift(self.trajectory, self.training_cameras, self.depths)
+        return frame_drift(self.trajectory, self.training_cameras, self.depths, self.landmarks)
 
 
 @torch.no_grad()
-def frame_drift(trajectory: AnyTrajectory, cameras: list[Camera], depths: Tensor) -> Similarity:
+def frame_drift(
+    trajectory: AnyTrajectory, cameras: list[Camera], depths: Tensor, landmarks: Tensor | None = None
+) -> Similarity:
     """trained_from_sfm, the similarity after which the SfM poses show what the frames' paths show.
 
-    cameras and depths [F] (typical, SfM side of the scene frame) of the frames. Where on its path SfM has put a camera
-    is not known; `align_to_paths` finds it for each frame.
+    cameras and depths [F] (typical, SfM side of the scene frame) of the frames; landmarks as in `TrainedScene`, without
+    which a grid over each picture stands in. Where on its path SfM has put a camera is not known; `align_to_paths`
+    finds it for each frame.
     """
     depths = depths.to(trajectory.knots.device)
     blur_px = exposure_lengths_px(trajectory, cameras, depths).double().cpu().numpy()
     sfm = trajectory.camera_from_world_sfm.double().cpu().numpy()
-    extents = np.array([(0.5 * c.width / c.fx, 0.5 * c.height / c.fy) for c in cameras])
     u = torch.linspace(0.0, 1.0, PLACES, device=depths.device)
     paths = trajectory(trajectory.frame_numbers, u).double().cpu().numpy()
     focal = np.array([c.fx for c in cameras])
     noise = np.hypot(SFM_NOISE_PX, SFM_NOISE_OF_BLUR * blur_px) / focal
-    return align_to_paths(sfm, paths, depths.double().cpu().numpy(), extents, noise)
+    if landmarks is None:
+        extents = np.array([(0.5 * c.width / c.fx, 0.5 * c.height / c.fy) for c in cameras])
+        world = picture_grid(sfm, depths.double().cpu().numpy(), extents)
+    else:
+        world = landmarks.double().cpu().numpy()
+    return align_to_paths(sfm, paths, world, noise)

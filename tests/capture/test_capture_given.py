@@ -16,8 +16,10 @@ from PIL import Image
 from deblurgs.capture import archive
 from deblurgs.capture.given import from_opengl
 from deblurgs.capture.source import ingest
-from deblurgs.errors import CaptureError
+from deblurgs.errors import CaptureError, DeblurgsError
+from deblurgs.files import MANIFEST
 from deblurgs.log import Log
+from deblurgs.run import RunFolder
 from deblurgs.sfm.given import read_poses
 
 
@@ -187,6 +189,20 @@ def test_an_archive_of_photos_is_a_folder_of_photos(tmp_path: Path, log: Log) ->
             file.write(path, f"my photos/{path.name}")
         file.writestr("__MACOSX/my photos/._img1.png", b"junk")
     assert len(ingest(tmp_path / "clip.zip", tmp_path / "out", log=log).frames) == 4
+
+
+@pytest.mark.parametrize("inside", ["a run folder", "a text"])
+def test_what_is_wrong_with_an_archive_is_told_by_its_own_name(tmp_path: Path, log: Log, inside: str) -> None:
+    with zipfile.ZipFile(tmp_path / "clip.zip", "w") as file:
+        if inside == "a text":
+            file.writestr("clip/notes.txt", "no photo")
+        else:
+            with RunFolder(tmp_path / "run"):
+                pass
+            file.write(tmp_path / "run" / MANIFEST, f"clip/{MANIFEST}")
+    with pytest.raises(DeblurgsError, match="a run folder" if inside != "a text" else "no ") as error:
+        ingest(tmp_path / "clip.zip", tmp_path / "out", log=log)
+    assert str(tmp_path / "clip.zip") in str(error.value) and "unpacked" not in str(error.value)
 
 
 @pytest.mark.parametrize(

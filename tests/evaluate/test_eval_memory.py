@@ -9,6 +9,7 @@ from deblurgs.capture.dataset import Capture
 from deblurgs.config import TrainConfig
 from deblurgs.errors import ResourceError
 from deblurgs.log import Log
+from deblurgs.run import RunFolder
 from deblurgs.scene.camera import Camera
 from deblurgs.stages import evaluate
 
@@ -21,8 +22,7 @@ def test_a_scene_that_does_not_fit_is_refused_before_anything_is_trained(tmp_pat
     monkeypatch.setattr("deblurgs.capture.dataset.load_capture", lambda _: capture)
     monkeypatch.setattr("deblurgs.sfm.model.load_model", lambda _: SimpleNamespace(cameras=[camera] * 300))
     monkeypatch.setattr("deblurgs.train.memory.available_memory_bytes", lambda: 2**30)
-    run = SimpleNamespace(path=tmp_path, sfm=tmp_path / "sfm")
-    with pytest.raises(ResourceError, match="memory are free"):
+    with RunFolder(tmp_path / "run") as run, pytest.raises(ResourceError, match="memory are free"):
         evaluate.evaluate(
             run, tmp_path, TrainConfig(), Log(quiet=True), methods=("plain",), seeds=(0,), sfm="auto", json_path=None,
         )  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 
 from deblurgs.capture.image import write_png
 from deblurgs.cli.entry import main
+from deblurgs.errors import SfmError
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +69,18 @@ def test_what_a_method_needs_is_asked_for_before_the_work(tmp_path: Path, capfd)
     assert "Leave `oracle` out of --methods" in " ".join(capfd.readouterr().err.split())
     assert main([*common, "--sfm", "given"]) == 2
     assert "brings no camera model. Use --sfm blurry-only." in " ".join(capfd.readouterr().err.split())
+
+
+def test_two_scenes_of_one_name_have_one_default_folder(tmp_path: Path, capfd, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = scene(tmp_path / "a" / "desk", "test"), scene(tmp_path / "b" / "desk", "test")
+
+    def enough(*_: object, **__: object) -> None:
+        raise SfmError("frames are enough")
+
+    monkeypatch.setattr("deblurgs.stages.evaluate.find_cameras", enough)
+    assert main(["eval", str(first), "--quiet"]) == SfmError.exit_code
+    frames = (tmp_path / "deblurgs_runs" / "eval-desk" / "frames.json").read_bytes()
+    assert main(["eval", str(second), "--quiet"]) == 2
+    assert f"holds the results of {first}, not of {second}" in " ".join(capfd.readouterr().err.split())
+    assert (tmp_path / "deblurgs_runs" / "eval-desk" / "frames.json").read_bytes() == frames

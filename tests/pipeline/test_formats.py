@@ -58,6 +58,13 @@ def test_every_format_has_a_writer_and_a_place() -> None:
     assert set(WRITERS) == set(get_args(Format)) == {*DEFAULT_NAMES, "mp4"}
 
 
+@pytest.mark.parametrize("kind", ["ply", "colmap"])
+def test_a_run_without_a_scene_leaves_no_empty_folder(tmp_path: Path, kind: Format) -> None:
+    with RunFolder(tmp_path / "run") as run, pytest.raises(UsageError):
+        export(run, kind, LOG, tmp_path / "new" / "scene")
+    assert not (tmp_path / "new").exists() and not (tmp_path / "run" / "export").exists()
+
+
 def test_all_formats_describe_the_world_of_sfm(folder: Path) -> None:
     with open_run(folder) as run:
         for kind in get_args(Format):

@@ -54,12 +54,31 @@ def test_sixteen_bits_stay_sixteen_bits(tmp_path: Path) -> None:
 def test_exif_is_kept_and_the_picture_upright(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
     exif[0x0110], exif[0x0112] = "Camera of the test", 6
+    exif.get_ifd(0x8769)[0xA002] = 40  # its width
     Image.fromarray(picture(24, 40)).save(tmp_path / f"photo{suffix}", exif=exif)
     (done,) = upscale([tmp_path / f"photo{suffix}"], tmp_path / "out", UpscaleSettings(), QUIET)
     with Image.open(done) as image:
         assert image.size == (48, 80)  # orientation 6: a quarter turn
         assert image.getexif()[0x0110] == "Camera of the test"
         assert image.getexif()[0x0112] == 1
+        assert image.getexif().get_ifd(0x8769)[0xA002] == 48
+
+
+def test_the_result_of_one_picture_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_png(tmp_path / "a.png", picture(20, 30, np.uint16))
+    assert main(["upscale", "a.png", "-o", "new/large.jpg", "--quiet"]) == 0
+    with Image.open(tmp_path / "new" / "large.jpg") as result:
+        assert result.format == "JPEG" and result.size == (60, 40)
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["large.jpg"]
+    assert main(["upscale", "a.png", "-o", "new/large.jpg", "--quiet"]) == 2  # is there already
+    for wrong in (
+        ["a.png", "-o", "a.png", "--overwrite"],
+        ["a.png", "-o", "b.tif"],
+        ["a.png", "a.png", "-o", "b.png"],
+    ):
+        assert main(["upscale", *wrong, "--quiet"]) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "new"]
 
 
 def test_bad_files_are_named_and_the_good_ones_done(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from skimage.transform import SimilarityTransform, estimate_transform
 
 from deblurgs.math import quaternion
 from deblurgs.math.lie import se3_exp, so3_exp
-from deblurgs.scene.alignment import align_poses, align_views, umeyama
+from deblurgs.scene.alignment import align_poses, align_to_paths, align_views, picture_grid, umeyama
 from deblurgs.scene.transform import Similarity
 
 
@@ -198,7 +198,10 @@ def test_alignment_refuses_wrong_poses() -> None:
             align_poses(src, dst)
 
 
-EXTENTS = np.tile([0.5, 0.35], (12, 1))
+def grid(camera_from_world: np.ndarray) -> np.ndarray:
+    """Landmarks over each picture at a depth of 1."""
+    count = len(camera_from_world)
+    return picture_grid(camera_from_world, np.ones(count), np.tile([0.5, 0.35], (count, 1)))
 
 
 def facing_forward(num: int, seed: int = 3) -> np.ndarray:
@@ -211,7 +214,7 @@ def facing_forward(num: int, seed: int = 3) -> np.ndarray:
 def test_views_align_exactly() -> None:
     src = facing_forward(12)
     dst = B_FROM_A.apply_camera_from_world(src)
-    assert_same(align_views(src, dst, np.ones(12), EXTENTS), B_FROM_A, atol=1e-9)
+    assert_same(align_views(src, dst, grid(src)), B_FROM_A, atol=1e-9)
 
 
 def test_noisy_centres_do_not_turn_what_the_cameras_see() -> None:
@@ -222,8 +225,37 @@ def test_noisy_centres_do_not_turn_what_the_cameras_see() -> None:
     # Seen at depth 1, a shift to the right and a turn to the right move the picture against each other.
     turn = np.stack([-shift[:, 1], shift[:, 0], 0 * shift[:, 0]], axis=1)
     dst = se3_exp(torch.from_numpy(np.concatenate([-shift, turn], axis=1))).numpy() @ src
-    by_views = apart(align_views(src, dst, np.ones(12), EXTENTS), src, dst)
+    by_views = apart(align_views(src, dst, grid(src)), src, dst)
     assert by_views < 0.5 * apart(align_poses(src, dst), src, dst)
+
+
+def test_errors_that_leave_the_landmarks_in_place_count_least_by_them() -> None:
+    """Shifts and turns that keep the picture at depth 1, as the errors of structure from motion do of points there."""
+    src = facing_forward(12)
+    rng = np.random.default_rng(4)
+    shift = 0.05 * rng.normal(size=(12, 3)) * [1, 1, 0]
+    turn = np.stack([-shift[:, 1], shift[:, 0], 0 * shift[:, 0]], axis=1)
+    dst = se3_exp(torch.from_numpy(np.concatenate([-shift, turn], axis=1))).numpy() @ src
+    there = apart(align_views(src, dst, grid(src)), src, dst)
+    elsewhere = apart(
+        align_views(src, dst, picture_grid(src, np.full(12, 3.0), np.tile([0.5, 0.35], (12, 1)))), src, dst
+    )
+    assert there < 0.5 * elsewhere
+
+
+def test_times_on_the_paths_are_found_with_the_similarity() -> None:
+    """Every camera was seen from a place of its own on a path longer than what it errs across."""
+    src = facing_forward(12)
+    rng = np.random.default_rng(5)
+    times, heading = rng.uniform(-0.4, 0.4, 12), rng.uniform(0, 2 * np.pi, 12)
+    moves = np.zeros((12, 33, 6))
+    along = 0.1 * (np.linspace(-0.5, 0.5, 33) - times[:, None])
+    moves[..., 0], moves[..., 1] = along * np.cos(heading)[:, None], along * np.sin(heading)[:, None]
+    paths = se3_exp(torch.from_numpy(moves)).numpy() @ B_FROM_A.apply_camera_from_world(src)[:, None]
+    found = align_to_paths(src, paths, grid(src), np.full(12, 1e-3))
+    middle = align_views(src, paths[:, 16], grid(src))
+    exact = B_FROM_A.apply_camera_from_world(src)
+    assert apart(found, src, exact) < 0.1 * apart(middle, src, exact)
 
 
 def apart(dst_from_src: Similarity, src: np.ndarray, dst: np.ndarray) -> float:
@@ -237,7 +269,7 @@ def test_a_lost_camera_does_not_count() -> None:
     src = facing_forward(12)
     dst = B_FROM_A.apply_camera_from_world(src)
     dst[4] = se3_exp(torch.tensor([0.5, 0, 0, 0, 0.4, 0], dtype=torch.float64)).numpy() @ dst[4]
-    assert_same(align_views(src, dst, np.ones(12), EXTENTS), B_FROM_A, atol=2e-3)
+    assert_same(align_views(src, dst, grid(src)), B_FROM_A, atol=2e-3)
 
 
 def test_cameras_of_which_less_is_expected_count_less() -> None:
@@ -247,14 +279,14 @@ def test_cameras_of_which_less_is_expected_count_less() -> None:
     off = np.zeros((12, 6))
     off[:, 4] = 0.004 * np.where(np.arange(12) < 6, 0.0, 1.0 + 0.1 * np.arange(12))  # all to the same side
     dst = se3_exp(torch.from_numpy(off)).numpy() @ exact
-    equal, weighted = (align_views(src, dst, np.ones(12), EXTENTS, noise=n) for n in (None, noise))
+    equal, weighted = (align_views(src, dst, grid(src), noise=n) for n in (None, noise))
     assert apart(weighted, src, exact) < 0.1 * apart(equal, src, exact)
 
 
 def test_one_view_and_coincident_views_align() -> None:
     for src in (facing_forward(1), np.repeat(facing_forward(1), 4, axis=0)):
         dst = B_FROM_A.apply_camera_from_world(src)
-        found = align_views(src, dst, np.ones(len(src)), EXTENTS[: len(src)])
+        found = align_views(src, dst, grid(src))
         moved = found.apply_camera_from_world(src)
         # The scale of a single view is unknown; the view itself is not.
         np.testing.assert_allclose(moved[:, :3, :3], dst[:, :3, :3], atol=1e-6)

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 bug, 2 usage, 3 input unusable, 4 SfM failed, 5 out of res
 
 import contextlib
 import dataclasses
+import difflib
 import os
 import signal
 import sys
@@ -27,26 +28,45 @@ from deblurgs.log import console, say, write_event
 
 def parse(arguments: Sequence[str]) -> Command:
     """Arguments -> command. `--preset` is read first, because it decides the defaults that the help shows."""
-    settings = preset(_preset_of(arguments))
+    asked = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    try:
+        return _every_command(arguments) if asked is None else _one_command(asked, arguments)
+    except SystemExit:
+        if not arguments or {"-h", "--help"} & set(arguments):
+            print(f"\n{manual.details(COMMANDS[asked].__doc__ if asked else manual.INTRODUCTION)}")
+        raise
+
+
+def _one_command(name: str, arguments: Sequence[str]) -> Command:
+    """Parsed on its own: what is wrong is told by its own options, not by those of all commands."""
+    command = COMMANDS[name]
+    return tyro.cli(
+        command, prog=f"deblurgs {name}", args=list(arguments[1:]), default=_unsaid(command, arguments),
+        description=manual.summary(command.__doc__),
+    )  # fmt: skip
+
+
+def _every_command(arguments: Sequence[str]) -> Command:
+    """Without a command only help can follow, or what is wrong with the arguments."""
     union: list[object] = []
     for name, command in COMMANDS.items():
-        fields = dataclasses.fields(command)  # type: ignore[arg-type]
-        default = command(**{f.name: settings if f.name == "train" else _default(f) for f in fields})
         about = manual.summary(command.__doc__)
-        union.append(Annotated[command, tyro.conf.subcommand(name, default=default, description=about)])
+        chosen = tyro.conf.subcommand(name, default=_unsaid(command, arguments), description=about)
+        union.append(Annotated[command, chosen])
     merged = union[0]
     for item in union[1:]:
         merged = merged | item  # type: ignore[operator]
-    try:
-        return tyro.cli(
-            merged,  # type: ignore[arg-type]
-            prog="deblurgs", args=list(arguments), description=manual.summary(manual.INTRODUCTION),
-        )  # fmt: skip
-    except SystemExit:
-        if not arguments or {"-h", "--help"} & set(arguments):
-            asked = next((COMMANDS[name] for name in arguments if name in COMMANDS), None)
-            print(f"\n{manual.details(asked.__doc__ if asked else manual.INTRODUCTION)}")
-        raise
+    return tyro.cli(
+        merged,  # type: ignore[arg-type]
+        prog="deblurgs", args=list(arguments), description=manual.summary(manual.INTRODUCTION),
+    )  # fmt: skip
+
+
+def _unsaid(command: type[Command], arguments: Sequence[str]) -> Command:
+    """The command as it is where the user says nothing."""
+    settings = preset(_preset_of(arguments))
+    fields = dataclasses.fields(command)  # type: ignore[arg-type]
+    return command(**{f.name: settings if f.name == "train" else _default(f) for f in fields})
 
 
 def _lies_there(argument: str) -> bool:
@@ -54,6 +74,16 @@ def _lies_there(argument: str) -> bool:
         return Path(argument).exists()
     except OSError:  # too long for a name
         return False
+
+
+def _refuse_unknown_command(arguments: Sequence[str]) -> None:
+    """Raises UsageError with the command that was probably meant, or with all of them."""
+    if not arguments or arguments[0] in COMMANDS or arguments[0].startswith("-"):
+        return
+    alike = difflib.get_close_matches(arguments[0], COMMANDS, n=1, cutoff=0.7)
+    meant = command_line(*alike, *arguments[1:]) if alike else None
+    advice = f"Did you mean  {meant}" if meant else f"The commands are {', '.join(COMMANDS)}"
+    raise UsageError(f"there is no command {arguments[0]!r}. {advice}  (`deblurgs --help` explains them all)")
 
 
 def _refuse_several_sources(arguments: Sequence[str]) -> None:
@@ -103,6 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError(
                 f"a command is missing before {arguments[0]}. For sharp frames and a scene:  {wanted}"
             )
+        _refuse_unknown_command(arguments)
         _refuse_several_sources(arguments)
         try:
             command = parse(arguments)

@@ -5,6 +5,7 @@ export/ | trajectories.json metrics.jsonl config.json manifest.json. The folder 
 copied: nothing in it refers to itself by an absolute path.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,7 +21,7 @@ from typing import Any, TypeVar
 
 from deblurgs import __version__
 from deblurgs.command import command_line
-from deblurgs.errors import UsageError
+from deblurgs.errors import CaptureError, SfmError, UsageError
 from deblurgs.files import (
     MANIFEST,
     TEMPORARY_PREFIX,
@@ -45,7 +46,10 @@ _COMMANDS = {
 """What to give a run folder to for a stage that it lacks."""
 
 _FORMAT = 1
-_OURS = (".lock", TEMPORARY_PREFIX)
+_LOCK, _CONFIG = ".lock", "config.json"
+_OURS = (_LOCK, TEMPORARY_PREFIX)
+_BEGUN = (MANIFEST, _CONFIG, ".capture")
+"""What lies in a run folder before anything has come out of a stage."""
 _T = TypeVar("_T")
 _VERSIONS = ("deblurgs", "torch", "numpy", "pycolmap")
 
@@ -73,15 +77,17 @@ class RunFolder:
             run.stage("capture", {"max_frames": 80}, lambda: capture(...))
 
     Raises UsageError when the path is something else than a run folder or an empty folder, when another
-    process works in it, or when it was written by a newer version.
+    process works in it, or when it was written by a newer version. A folder that was new goes again where the input
+    or the command turns out to be wrong before any stage has left something in it.
     """
 
     def __init__(self, path: Path, *, log: Log | None = None, command: Sequence[str] | None = None) -> None:
         self.path = path
         self.log = log if log is not None else Log(quiet=True)
         self._command = list(command if command is not None else sys.argv)
-        self._lock = FolderLock(path / ".lock")
+        self._lock = FolderLock(path / _LOCK)
         self._manifest: dict[str, Any] = {}
+        self._new, self._made = False, list[Path]()
 
     # Where things lie.
     @property
@@ -138,7 +144,7 @@ class RunFolder:
 
     @property
     def config_json(self) -> Path:
-        return self.path / "config.json"
+        return self.path / _CONFIG
 
     @property
     def manifest_json(self) -> Path:
@@ -151,6 +157,7 @@ class RunFolder:
             # Only the holder of the lock may judge which temporary files are forgotten ones.
             with explained_write_errors(self.path):
                 remove_forgotten_temporaries(self.path)
+            self._new = not self.manifest_json.exists()
             self._manifest = self._read_manifest()
             self._manifest["command"] = self._command
             self._save()
@@ -159,13 +166,25 @@ class RunFolder:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
+        # What ran out of something or was interrupted can be resumed, and its settings are remembered for that.
+        if not (self._new and isinstance(error, UsageError | CaptureError | SfmError)):
+            self._lock.release()
+            return
+        with contextlib.suppress(OSError):
+            if {item.name for item in self.path.iterdir()} <= {_LOCK, *_BEGUN}:
+                for name in _BEGUN:
+                    (self.path / name).unlink(missing_ok=True)
         self._lock.release()
+        with contextlib.suppress(OSError):
+            for place in self._made:
+                place.rmdir()  # only an empty one can be removed
 
     def _check_or_create(self) -> None:
         with explained_write_errors(self.path):
             if self.path.exists() and not self.path.is_dir():
                 raise UsageError(f"{self.path} is not a folder. Name another place with --output DIR.")
+            self._made = [place for place in (self.path, *self.path.parents) if not place.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
             foreign = any(not item.name.startswith(_OURS) for item in self.path.iterdir())
         if foreign and not self.manifest_json.is_file():

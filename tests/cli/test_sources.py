@@ -177,6 +177,21 @@ def test_what_cannot_begin_leaves_no_empty_folder(command: str, place: Path) -> 
     assert [path.name for path in place.iterdir()] == ["a.png"]
 
 
+@pytest.mark.parametrize("command", ["run", "process"])
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_source_that_cannot_be_used_leaves_no_run_folder(command: str, existing: bool, place: Path) -> None:
+    (place / "empty").mkdir()
+    if existing:
+        begun(place / "deblurgs_runs" / "empty", place / "empty")
+    before = everything(place)
+    assert main([command, "empty", "--quiet"]) == 3
+    assert existing == (place / "deblurgs_runs").exists()
+    assert everything(place).keys() == before.keys()
+    photos(place / "two")
+    assert main([command, "two", "--quiet", *(["--fallback", "none"] if command == "run" else [])]) == 3
+    assert not (place / "deblurgs_runs" / "two").exists()
+
+
 def test_the_present_folder_has_a_name_in_warnings(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,17 @@ def _refuse_unknown_command(arguments: Sequence[str]) -> None:
     raise UsageError(f"there is no command {arguments[0]!r}. {advice}  (`deblurgs --help` explains them all)")
 
 
+def _refuse_a_name_in_pieces(arguments: Sequence[str]) -> None:
+    """`run my clip.mp4`: the shell cuts a name without quotes at its blanks. Raises UsageError with the quoted name."""
+    for start in range(1, len(arguments)):
+        for end in range(start + 2, len(arguments) + 1):
+            whole = " ".join(arguments[start:end])
+            if not _lies_there(whole) or _lies_there(arguments[start]):
+                continue
+            wanted = command_line(*arguments[:start], whole, *arguments[end:])
+            raise UsageError(f"a name with blanks needs quotes:  {wanted}")
+
+
 def _refuse_several_sources(arguments: Sequence[str]) -> None:
     """`run photos/*.jpg`: the shell names every photo. Raises UsageError with what to name instead."""
     if not arguments or arguments[0] not in ("run", "process", "triage", "eval"):
@@ -134,6 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"a command is missing before {arguments[0]}. For sharp frames and a scene:  {wanted}"
             )
         _refuse_unknown_command(arguments)
+        _refuse_a_name_in_pieces(arguments)
         _refuse_several_sources(arguments)
         try:
             command = parse(arguments)

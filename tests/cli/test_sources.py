@@ -177,6 +177,17 @@ def test_what_cannot_begin_leaves_no_empty_folder(command: str, place: Path) -> 
     assert [path.name for path in place.iterdir()] == ["a.png"]
 
 
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_a_name_that_the_shell_cut_at_its_blanks_is_told_with_quotes(
+    options: tuple[str, ...], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos(place / "my new photos")
+    assert main(["run", *options, "my", "new", "photos", "--quiet"]) == 2
+    wanted = " ".join(["deblurgs run", *options, "'my new photos' --quiet"])
+    assert told(capsys) == f"error: a name with blanks needs quotes: {wanted}"
+    assert not (place / "deblurgs_runs").exists()
+
+
 @pytest.mark.parametrize("command", ["run", "process"])
 @pytest.mark.parametrize("existing", [False, True])
 def test_a_source_that_cannot_be_used_leaves_no_run_folder(command: str, existing: bool, place: Path) -> None:

@@ -6,6 +6,7 @@ copied: nothing in it refers to itself by an absolute path.
 """
 
 import contextlib
+import copy
 import hashlib
 import json
 import os
@@ -281,11 +282,13 @@ class RunFolder:
         *,
         outputs: Sequence[Path] = (),
         overwrite: bool = False,
+        harmless: Callable[[BaseException], bool] = lambda _: False,
     ) -> _T | None:
         """Run `work` unless this stage is done with the same configuration; returns its result or None.
 
         config: dataclass or mapping of exactly what influences the stage's files. Its failure or interruption
         is recorded in the manifest and the exception goes on. Later stages become outdated when it works.
+        harmless: whether a failure came before anything was replaced: a stage that was done is done still then.
         """
         plan = self.plan(name, config, outputs=outputs, overwrite=overwrite)
         if not plan.needed:
@@ -293,8 +296,17 @@ class RunFolder:
             return None
         if name in self._manifest["stages"]:
             self.log.info(f"{name}: repeated ({plan.reason})")
-        with self._recorded(name, config):
-            return work()
+        before, held = copy.deepcopy(self._manifest["stages"]), _identities(outputs)
+        try:
+            with self._recorded(name, config):
+                return work()
+        except BaseException as error:
+            was_done = before.get(name, {}).get("status") == StageStatus.DONE
+            if was_done and held and held == _identities(outputs) and harmless(error):
+                self._manifest["stages"] = before
+                self._save()
+                self.log.info(f"{name}: what {self.path} held before is kept")
+            raise
 
     @contextmanager
     def _recorded(self, name: str, config: Mapping[str, Any] | Any) -> Iterator[None]:
@@ -381,6 +393,12 @@ class RunFolder:
     def metrics(self, *, append: bool = True) -> JsonLines:
         """metrics.jsonl, opened for one JSON object per line."""
         return JsonLines(self.metrics_jsonl, append=append)
+
+
+def _identities(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Equal before and after for files that were not replaced."""
+    found = [path.stat() for path in paths if path.exists()]
+    return [(file.st_ino, file.st_mtime_ns) for file in found]
 
 
 def fingerprint(config: Any) -> str:

@@ -15,7 +15,9 @@ from deblurgs.cli import main
 from deblurgs.cli.entry import parse
 from deblurgs.config import TrainConfig
 from deblurgs.errors import SfmError, UsageError
+from deblurgs.log import Log
 from deblurgs.run import RunFolder
+from deblurgs.stages.process import ProcessConfig, read_frames
 from deblurgs.stages.request import read_request, save_request
 
 
@@ -175,6 +177,24 @@ def test_what_cannot_begin_leaves_no_empty_folder(command: str, place: Path) -> 
     (place / "a.png").write_bytes(b"\x89PNG broken")
     assert main([command, "a.png", "--quiet", "-o", "some/where"]) == 3
     assert [path.name for path in place.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_a_source_that_was_damaged_since_leaves_the_run_as_it_was(
+    options: tuple[str, ...], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = photos(place / "cam", 4)
+    with RunFolder(place / "deblurgs_runs" / "cam") as run:
+        read_frames(run, source, ProcessConfig(), Log(quiet=True))
+        for stage in ("sfm", "train", "render"):
+            run.stage(stage, {}, lambda: None)
+    before = run.manifest["stages"]
+    for photo in list(source.iterdir())[:3]:
+        photo.write_bytes(photo.read_bytes()[:100])
+    assert main(["process", "cam", *options]) == 3
+    said = told(capsys)
+    assert "what deblurgs_runs/cam held before is kept" in said and "3 of 4 images cannot be used" in said
+    assert RunFolder(place / "deblurgs_runs" / "cam").look().manifest["stages"] == before
 
 
 @pytest.mark.parametrize("options", [(), ("--overwrite",)])

@@ -263,7 +263,7 @@ class RunFolder:
             return StagePlan(True, "not done yet")
         status = entry.get("status")
         if status != StageStatus.DONE:
-            return StagePlan(True, f"the last attempt is {status}")
+            return StagePlan(True, f"the last attempt is {_told(status)}")
         if overwrite:
             return StagePlan(True, "--overwrite")
         changed = changed_fields(entry.get("config"), plain_json(config))
@@ -373,7 +373,7 @@ class RunFolder:
                 words = ("resume",) if self._resumes(stage) else _COMMANDS[stage]
                 first = command_line(*words, self.path)
                 why = f" ({entry['error']})" if status == StageStatus.FAILED and "error" in entry else ""
-                raise UsageError(f"{self.path}: the stage {stage!r} is {status}{why}. Run  {first}  first.")
+                raise UsageError(f"{self.path}: the stage {stage!r} is {_told(status)}{why}. Run  {first}  first.")
 
     def _resumes(self, stage: str) -> bool:
         """Whether `deblurgs resume` would do this stage: config.json tells what was asked for."""
@@ -393,6 +393,11 @@ class RunFolder:
     def metrics(self, *, append: bool = True) -> JsonLines:
         """metrics.jsonl, opened for one JSON object per line."""
         return JsonLines(self.metrics_jsonl, append=append)
+
+
+def _told(status: str) -> str:
+    """In words for the user. A killed process leaves its stage as running, which it is not."""
+    return "unfinished" if status == StageStatus.RUNNING else status
 
 
 def _identities(paths: Sequence[Path]) -> list[tuple[int, int]]:

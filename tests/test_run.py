@@ -156,12 +156,17 @@ def test_a_killed_stage_is_repeated_and_its_lock_is_taken_over(tmp_path: Path) -
     code = (
         "import os, signal, sys; from pathlib import Path; from deblurgs.run import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])) as run:\n"
+        "    for stage in ('capture', 'sfm'): run.stage(stage, {}, lambda: None)\n"
         f"    (run.path / '{TEMPORARY_PREFIX}x.png').touch()\n"
         "    run.stage('train', {}, lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
     )
     result = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], cwd=ROOT, check=False)
     assert result.returncode == -9
     assert (tmp_path / "run" / ".lock").exists() and stages(tmp_path / "run")["train"]["status"] == "running"
+    with RunFolder(tmp_path / "run") as run:
+        assert run.plan("train", {}).reason == "the last attempt is unfinished"
+        with pytest.raises(UsageError, match="the stage 'train' is unfinished"):
+            run.require_done("train")
     calls: list[str] = []
     do(tmp_path / "run", "train", {}, calls)
     assert calls == ["train"]

@@ -22,7 +22,7 @@ from deblurgs.cli.commands import COMMANDS, Command
 from deblurgs.cli.doctor import Doctor
 from deblurgs.command import command_line
 from deblurgs.config import PresetName, preset
-from deblurgs.errors import EXIT_INTERRUPTED, DeblurgsError, ResourceError, UsageError
+from deblurgs.errors import EXIT_INTERRUPTED, CaptureError, DeblurgsError, ResourceError, UsageError
 from deblurgs.log import console, say, write_event
 
 
@@ -180,6 +180,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _event(events, f"out of memory ({error})", ResourceError.exit_code)
         say(f"error: out of memory ({error}). Use --train.max-side.", "red")
         return ResourceError.exit_code
+    except PermissionError as error:
+        if error.filename is None:
+            return _bug(error, events)
+        # Where we write it is explained already: this is something to read.
+        text = f"cannot open {error.filename}: {error.strerror}. Allow yourself to read it, or name a copy of yours."
+        _event(events, text, CaptureError.exit_code)
+        say(f"error: {text}", "red")
+        return CaptureError.exit_code
     except BrokenPipeError:
         # The reader of our output went away (a pipe to head); the rest has no one to be printed to.
         with contextlib.suppress(OSError):

@@ -1,10 +1,15 @@
 """What is named as a source: mistakes are told before anything is touched."""
 
+import builtins
+import errno
+import io
+import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -283,3 +288,59 @@ def test_a_folder_in_which_nothing_came_out_takes_another_source(place: Path) ->
         with pytest.raises(UsageError):
             run.stage("capture", {}, fail)
         save_request(run, source=other)
+
+
+def test_a_picture_that_is_not_there_is_no_usable_input(place: Path) -> None:
+    for command in ("run", "triage", "deblur", "upscale", "eval"):
+        assert main([command, "gone.png"]) == 3, command
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(f"{command} closed" for command in ("run", "triage", "eval", "deblur", "upscale", "view", "resume", "export")),
+        *(f"{command} secret.png" for command in ("view", "deblur", "triage", "run")),
+    ],
+)  # fmt: skip
+def test_what_may_not_be_read_is_told_and_no_bug(
+    words: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the system refuses an ordinary user; nothing is closed to root, as whom tests may run."""
+    run_folder(place / "closed")
+    (photos(place / "open", 1) / "0.jpg").rename(place / "secret.png")
+
+    def refuses(module: ModuleType, name: str, *, inside_only: bool = False) -> None:
+        real = getattr(module, name)
+
+        def refusing(path: object = ".", *arguments: object, **options: object) -> object:
+            at = Path(path) if isinstance(path, str | Path) else Path()
+            inside = (place / "closed") in (place / at).parents
+            if inside or (not inside_only and at.name in ("closed", "secret.png")):
+                raise PermissionError(errno.EACCES, "Permission denied", str(at))
+            return real(path, *arguments, **options)
+
+        monkeypatch.setattr(module, name, refusing)
+
+    refuses(os, "stat", inside_only=True)
+    for module, name in ((os, "listdir"), (os, "scandir"), (io, "open"), (builtins, "open")):
+        refuses(module, name)
+    assert main(words.split()) == 3
+    said = told(capsys)
+    assert "Permission denied" in said.partition("error: ")[2] and words.split()[1] in said
+    assert "bug" not in said and "damaged" not in said
+    monkeypatch.undo()
+    assert {path.name for path in place.iterdir()} == {"closed", "secret.png", "open"}
+
+
+def test_a_run_folder_that_may_not_be_written_to_asks_for_a_copy(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder(place / "desk")
+
+    def refuse(path: object, *_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert main(["export", "desk", "-o", "desk.ply"]) == 2
+    said = told(capsys)
+    assert "cannot write desk/.lock: Permission denied" in said and "Copy the folder" in said

@@ -373,7 +373,9 @@ class RunFolder:
                 words = ("resume",) if self._resumes(stage) else _COMMANDS[stage]
                 first = command_line(*words, self.path)
                 why = f" ({entry['error']})" if status == StageStatus.FAILED and "error" in entry else ""
-                raise UsageError(f"{self.path}: the stage {stage!r} is {_told(status)}{why}. Run  {first}  first.")
+                raise UsageError(
+                    f"{self.path}: the stage {stage!r} is {_told(status)}{why}. Run  {first}  first."
+                )
 
     def _resumes(self, stage: str) -> bool:
         """Whether `deblurgs resume` would do this stage: config.json tells what was asked for."""

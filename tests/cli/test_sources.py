@@ -298,8 +298,8 @@ def test_a_picture_that_is_not_there_is_no_usable_input(place: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        *(f"{command} closed" for command in ("run", "triage", "eval", "deblur", "upscale", "view", "resume", "export")),
-        *(f"{command} secret.png" for command in ("view", "deblur", "triage", "run")),
+        *(f"{name} closed" for name in ("run", "triage", "eval", "deblur", "upscale", "view", "resume", "export")),
+        *(f"{name} secret.png" for name in ("view", "deblur", "triage", "run")),
     ],
 )  # fmt: skip
 def test_what_may_not_be_read_is_told_and_no_bug(

@@ -26,7 +26,8 @@ def _require(config: object, holds: bool, name: str, wanted: str) -> None:
     """Raise ValueError, which the command line shows as wrong usage, unless the setting `name` may have its value."""
     value = getattr(config, name)
     if not holds or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"{name} must be {wanted}, not {value}")
+        told = " ".join(map(str, value)) if isinstance(value, tuple) else value
+        raise ValueError(f"{name} must be {wanted}, not {told}")
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ class TrainConfig:
             self,
             len(self.steps) == len(self.scales),
             "steps",
-            f"one number for each of the scales {self.scales}",
+            f"{len(self.scales)} numbers, one for each of the scales {' '.join(map(str, self.scales))}",
         )
         _require(self, self.downscale >= 1, "downscale", "1 or more")
         _require(self, 1 <= self.train_scale <= 4, "train_scale", "from 1 to 4")

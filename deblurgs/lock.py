@@ -2,6 +2,7 @@
 over."""
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -61,6 +62,13 @@ class FolderLock:
                 descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
             except FileExistsError:
                 return False
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                    raise
+                raise UsageError(
+                    f"cannot write {self.path}: {error.strerror}, which work in a run folder needs. Copy the folder to "
+                    "a place where you may write, or begin another run with --output DIR."
+                ) from error
             with os.fdopen(descriptor, "w") as file:
                 file.write(text)
         self._text = text

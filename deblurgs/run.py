@@ -5,6 +5,8 @@ export/ | trajectories.json metrics.jsonl config.json manifest.json. The folder 
 copied: nothing in it refers to itself by an absolute path.
 """
 
+import contextlib
+import copy
 import hashlib
 import json
 import os
@@ -20,7 +22,7 @@ from typing import Any, TypeVar
 
 from deblurgs import __version__
 from deblurgs.command import command_line
-from deblurgs.errors import UsageError
+from deblurgs.errors import CaptureError, SfmError, UsageError
 from deblurgs.files import (
     MANIFEST,
     TEMPORARY_PREFIX,
@@ -45,7 +47,10 @@ _COMMANDS = {
 """What to give a run folder to for a stage that it lacks."""
 
 _FORMAT = 1
-_OURS = (".lock", TEMPORARY_PREFIX)
+_LOCK, _CONFIG = ".lock", "config.json"
+_OURS = (_LOCK, TEMPORARY_PREFIX)
+_BEGUN = (MANIFEST, _CONFIG, ".capture")
+"""What lies in a run folder before anything has come out of a stage."""
 _T = TypeVar("_T")
 _VERSIONS = ("deblurgs", "torch", "numpy", "pycolmap")
 
@@ -73,15 +78,17 @@ class RunFolder:
             run.stage("capture", {"max_frames": 80}, lambda: capture(...))
 
     Raises UsageError when the path is something else than a run folder or an empty folder, when another
-    process works in it, or when it was written by a newer version.
+    process works in it, or when it was written by a newer version. A folder that was new goes again where the input
+    or the command turns out to be wrong before any stage has left something in it.
     """
 
     def __init__(self, path: Path, *, log: Log | None = None, command: Sequence[str] | None = None) -> None:
         self.path = path
         self.log = log if log is not None else Log(quiet=True)
         self._command = list(command if command is not None else sys.argv)
-        self._lock = FolderLock(path / ".lock")
+        self._lock = FolderLock(path / _LOCK)
         self._manifest: dict[str, Any] = {}
+        self._new, self._made = False, list[Path]()
 
     # Where things lie.
     @property
@@ -138,7 +145,7 @@ class RunFolder:
 
     @property
     def config_json(self) -> Path:
-        return self.path / "config.json"
+        return self.path / _CONFIG
 
     @property
     def manifest_json(self) -> Path:
@@ -151,6 +158,7 @@ class RunFolder:
             # Only the holder of the lock may judge which temporary files are forgotten ones.
             with explained_write_errors(self.path):
                 remove_forgotten_temporaries(self.path)
+            self._new = not self.manifest_json.exists()
             self._manifest = self._read_manifest()
             self._manifest["command"] = self._command
             self._save()
@@ -159,13 +167,25 @@ class RunFolder:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
+        # What ran out of something or was interrupted can be resumed, and its settings are remembered for that.
+        if not (self._new and isinstance(error, UsageError | CaptureError | SfmError)):
+            self._lock.release()
+            return
+        with contextlib.suppress(OSError):
+            if {item.name for item in self.path.iterdir()} <= {_LOCK, *_BEGUN}:
+                for name in _BEGUN:
+                    (self.path / name).unlink(missing_ok=True)
         self._lock.release()
+        with contextlib.suppress(OSError):
+            for place in self._made:
+                place.rmdir()  # only an empty one can be removed
 
     def _check_or_create(self) -> None:
         with explained_write_errors(self.path):
             if self.path.exists() and not self.path.is_dir():
                 raise UsageError(f"{self.path} is not a folder. Name another place with --output DIR.")
+            self._made = [place for place in (self.path, *self.path.parents) if not place.exists()]
             self.path.mkdir(parents=True, exist_ok=True)
             foreign = any(not item.name.startswith(_OURS) for item in self.path.iterdir())
         if foreign and not self.manifest_json.is_file():
@@ -243,7 +263,7 @@ class RunFolder:
             return StagePlan(True, "not done yet")
         status = entry.get("status")
         if status != StageStatus.DONE:
-            return StagePlan(True, f"the last attempt is {status}")
+            return StagePlan(True, f"the last attempt is {_told(status)}")
         if overwrite:
             return StagePlan(True, "--overwrite")
         changed = changed_fields(entry.get("config"), plain_json(config))
@@ -262,11 +282,13 @@ class RunFolder:
         *,
         outputs: Sequence[Path] = (),
         overwrite: bool = False,
+        harmless: Callable[[BaseException], bool] = lambda _: False,
     ) -> _T | None:
         """Run `work` unless this stage is done with the same configuration; returns its result or None.
 
         config: dataclass or mapping of exactly what influences the stage's files. Its failure or interruption
         is recorded in the manifest and the exception goes on. Later stages become outdated when it works.
+        harmless: whether a failure came before anything was replaced: a stage that was done is done still then.
         """
         plan = self.plan(name, config, outputs=outputs, overwrite=overwrite)
         if not plan.needed:
@@ -274,8 +296,17 @@ class RunFolder:
             return None
         if name in self._manifest["stages"]:
             self.log.info(f"{name}: repeated ({plan.reason})")
-        with self._recorded(name, config):
-            return work()
+        before, held = copy.deepcopy(self._manifest["stages"]), _identities(outputs)
+        try:
+            with self._recorded(name, config):
+                return work()
+        except BaseException as error:
+            was_done = before.get(name, {}).get("status") == StageStatus.DONE
+            if was_done and held and held == _identities(outputs) and harmless(error):
+                self._manifest["stages"] = before
+                self._save()
+                self.log.info(f"{name}: what {self.path} held before is kept")
+            raise
 
     @contextmanager
     def _recorded(self, name: str, config: Mapping[str, Any] | Any) -> Iterator[None]:
@@ -342,7 +373,9 @@ class RunFolder:
                 words = ("resume",) if self._resumes(stage) else _COMMANDS[stage]
                 first = command_line(*words, self.path)
                 why = f" ({entry['error']})" if status == StageStatus.FAILED and "error" in entry else ""
-                raise UsageError(f"{self.path}: the stage {stage!r} is {status}{why}. Run  {first}  first.")
+                raise UsageError(
+                    f"{self.path}: the stage {stage!r} is {_told(status)}{why}. Run  {first}  first."
+                )
 
     def _resumes(self, stage: str) -> bool:
         """Whether `deblurgs resume` would do this stage: config.json tells what was asked for."""
@@ -362,6 +395,17 @@ class RunFolder:
     def metrics(self, *, append: bool = True) -> JsonLines:
         """metrics.jsonl, opened for one JSON object per line."""
         return JsonLines(self.metrics_jsonl, append=append)
+
+
+def _told(status: str) -> str:
+    """In words for the user. A killed process leaves its stage as running, which it is not."""
+    return "unfinished" if status == StageStatus.RUNNING else status
+
+
+def _identities(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Equal before and after for files that were not replaced."""
+    found = [path.stat() for path in paths if path.exists()]
+    return [(file.st_ino, file.st_mtime_ns) for file in found]
 
 
 def fingerprint(config: Any) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from deblurgs.errors import ResourceError, UsageError
+from deblurgs.errors import CaptureError, ResourceError, SfmError, UsageError
 from deblurgs.files import TEMPORARY_PREFIX
 from deblurgs.log import Log
 from deblurgs.run import STAGES, RunFolder, StageStatus, changed_fields, fingerprint
@@ -108,16 +108,65 @@ def test_failure_and_interruption_are_recorded_and_the_stage_is_repeated(
     assert calls == ["train"]
 
 
+@pytest.mark.parametrize("error", [UsageError("no"), CaptureError("no"), SfmError("no")])
+@pytest.mark.parametrize("there", [False, True])
+def test_a_new_folder_in_which_nothing_came_out_goes_again(
+    tmp_path: Path, error: BaseException, there: bool
+) -> None:
+    folder = tmp_path / "runs" / "new"
+    if there:
+        folder.mkdir(parents=True)
+    begin_and_fail(folder, error)
+    assert list(tmp_path.rglob("*")) == ([folder.parent, folder] if there else [])
+
+
+@pytest.mark.parametrize("error", [ResourceError("disk full"), KeyboardInterrupt(), RuntimeError("a bug")])
+def test_a_new_folder_that_can_be_resumed_stays(tmp_path: Path, error: BaseException) -> None:
+    begin_and_fail(tmp_path / "run", error)
+    assert [item.name for item in sorted((tmp_path / "run").iterdir())] == [".capture", *BEGUN]
+
+
+def test_a_folder_that_was_there_or_holds_something_stays(tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "old"):
+        pass
+    begin_and_fail(tmp_path / "old", CaptureError("no"))
+    assert stages(tmp_path / "old")["capture"]["status"] == "failed"
+    with pytest.raises(SfmError), RunFolder(tmp_path / "new") as run:
+        run.sfm.mkdir()
+        raise SfmError("no")
+    assert {item.name for item in (tmp_path / "new").iterdir()} == {"manifest.json", "sfm"}
+
+
+BEGUN = ("config.json", "manifest.json")
+
+
+def begin_and_fail(folder: Path, error: BaseException) -> None:
+    """As a run does whose source cannot be used."""
+
+    def work() -> None:
+        (folder / ".capture").touch()
+        raise error
+
+    with pytest.raises(type(error)), RunFolder(folder) as run:
+        run.config_json.write_text("{}")
+        run.stage("capture", {}, work)
+
+
 def test_a_killed_stage_is_repeated_and_its_lock_is_taken_over(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from deblurgs.run import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])) as run:\n"
+        "    for stage in ('capture', 'sfm'): run.stage(stage, {}, lambda: None)\n"
         f"    (run.path / '{TEMPORARY_PREFIX}x.png').touch()\n"
         "    run.stage('train', {}, lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
     )
     result = subprocess.run([sys.executable, "-c", code, str(tmp_path / "run")], cwd=ROOT, check=False)
     assert result.returncode == -9
     assert (tmp_path / "run" / ".lock").exists() and stages(tmp_path / "run")["train"]["status"] == "running"
+    with RunFolder(tmp_path / "run") as run:
+        assert run.plan("train", {}).reason == "the last attempt is unfinished"
+        with pytest.raises(UsageError, match="the stage 'train' is unfinished"):
+            run.require_done("train")
     calls: list[str] = []
     do(tmp_path / "run", "train", {}, calls)
     assert calls == ["train"]

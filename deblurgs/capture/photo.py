@@ -74,6 +74,8 @@ def decode_photo(path: Path, max_pixels: float, *, apply_orientation: bool = Tru
         raise UnusablePhoto(str(error)) from error
     except UnidentifiedImageError as error:
         raise UnusablePhoto(_unknown(path)) from error
+    except PermissionError as error:
+        raise UnusablePhoto(f"cannot be opened: {error.strerror}") from error
     except (MemoryError, Image.DecompressionBombError) as error:
         raise UnusablePhoto(f"too large to decode: {error}") from error
     except (

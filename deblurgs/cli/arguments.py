@@ -25,10 +25,10 @@ def default_output(source: Path) -> Path:
 def require_interval(seconds: float) -> None:
     """Raise ValueError, which the command line shows as wrong usage, unless checkpoints may come this often."""
     if not 0 <= seconds <= 86_400:
-        raise ValueError(f"checkpoint_every must be from 0 to 86400 seconds, not {seconds}")
+        raise ValueError(f"--checkpoint-every must be from 0 to 86400 seconds, not {seconds}")
 
 
 def require_port(port: int) -> None:
     """Raise ValueError, which the command line shows as wrong usage, unless this can be a port."""
     if not 0 <= port <= 65535:
-        raise ValueError(f"a port must be from 0 to 65535, not {port}")
+        raise ValueError(f"--viewer-port must be from 0 to 65535, not {port}")

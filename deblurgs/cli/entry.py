@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 bug, 2 usage, 3 input unusable, 4 SfM failed, 5 out of res
 
 import contextlib
 import dataclasses
+import difflib
 import os
 import signal
 import sys
@@ -21,32 +22,51 @@ from deblurgs.cli.commands import COMMANDS, Command
 from deblurgs.cli.doctor import Doctor
 from deblurgs.command import command_line
 from deblurgs.config import PresetName, preset
-from deblurgs.errors import EXIT_INTERRUPTED, DeblurgsError, ResourceError, UsageError
+from deblurgs.errors import EXIT_INTERRUPTED, CaptureError, DeblurgsError, ResourceError, UsageError
 from deblurgs.log import console, say, write_event
 
 
 def parse(arguments: Sequence[str]) -> Command:
     """Arguments -> command. `--preset` is read first, because it decides the defaults that the help shows."""
-    settings = preset(_preset_of(arguments))
+    asked = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    try:
+        return _every_command(arguments) if asked is None else _one_command(asked, arguments)
+    except SystemExit:
+        if not arguments or {"-h", "--help"} & set(arguments):
+            print(f"\n{manual.details(COMMANDS[asked].__doc__ if asked else manual.INTRODUCTION)}")
+        raise
+
+
+def _one_command(name: str, arguments: Sequence[str]) -> Command:
+    """Parsed on its own: what is wrong is told by its own options, not by those of all commands."""
+    command = COMMANDS[name]
+    return tyro.cli(
+        command, prog=f"deblurgs {name}", args=list(arguments[1:]), default=_unsaid(command, arguments),
+        description=manual.summary(command.__doc__),
+    )  # fmt: skip
+
+
+def _every_command(arguments: Sequence[str]) -> Command:
+    """Without a command only help can follow, or what is wrong with the arguments."""
     union: list[object] = []
     for name, command in COMMANDS.items():
-        fields = dataclasses.fields(command)  # type: ignore[arg-type]
-        default = command(**{f.name: settings if f.name == "train" else _default(f) for f in fields})
         about = manual.summary(command.__doc__)
-        union.append(Annotated[command, tyro.conf.subcommand(name, default=default, description=about)])
+        chosen = tyro.conf.subcommand(name, default=_unsaid(command, arguments), description=about)
+        union.append(Annotated[command, chosen])
     merged = union[0]
     for item in union[1:]:
         merged = merged | item  # type: ignore[operator]
-    try:
-        return tyro.cli(
-            merged,  # type: ignore[arg-type]
-            prog="deblurgs", args=list(arguments), description=manual.summary(manual.INTRODUCTION),
-        )  # fmt: skip
-    except SystemExit:
-        if not arguments or {"-h", "--help"} & set(arguments):
-            asked = next((COMMANDS[name] for name in arguments if name in COMMANDS), None)
-            print(f"\n{manual.details(asked.__doc__ if asked else manual.INTRODUCTION)}")
-        raise
+    return tyro.cli(
+        merged,  # type: ignore[arg-type]
+        prog="deblurgs", args=list(arguments), description=manual.summary(manual.INTRODUCTION),
+    )  # fmt: skip
+
+
+def _unsaid(command: type[Command], arguments: Sequence[str]) -> Command:
+    """The command as it is where the user says nothing."""
+    settings = preset(_preset_of(arguments))
+    fields = dataclasses.fields(command)  # type: ignore[arg-type]
+    return command(**{f.name: settings if f.name == "train" else _default(f) for f in fields})
 
 
 def _lies_there(argument: str) -> bool:
@@ -54,6 +74,27 @@ def _lies_there(argument: str) -> bool:
         return Path(argument).exists()
     except OSError:  # too long for a name
         return False
+
+
+def _refuse_unknown_command(arguments: Sequence[str]) -> None:
+    """Raises UsageError with the command that was probably meant, or with all of them."""
+    if not arguments or arguments[0] in COMMANDS or arguments[0].startswith("-"):
+        return
+    alike = difflib.get_close_matches(arguments[0], COMMANDS, n=1, cutoff=0.7)
+    meant = command_line(*alike, *arguments[1:]) if alike else None
+    advice = f"Did you mean  {meant}" if meant else f"The commands are {', '.join(COMMANDS)}"
+    raise UsageError(f"there is no command {arguments[0]!r}. {advice}  (`deblurgs --help` explains them all)")
+
+
+def _refuse_a_name_in_pieces(arguments: Sequence[str]) -> None:
+    """`run my clip.mp4`: the shell cuts a name without quotes at its blanks. Raises UsageError with the quoted name."""
+    for start in range(1, len(arguments)):
+        for end in range(start + 2, len(arguments) + 1):
+            whole = " ".join(arguments[start:end])
+            if not _lies_there(whole) or _lies_there(arguments[start]):
+                continue
+            wanted = command_line(*arguments[:start], whole, *arguments[end:])
+            raise UsageError(f"a name with blanks needs quotes:  {wanted}")
 
 
 def _refuse_several_sources(arguments: Sequence[str]) -> None:
@@ -103,6 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError(
                 f"a command is missing before {arguments[0]}. For sharp frames and a scene:  {wanted}"
             )
+        _refuse_unknown_command(arguments)
+        _refuse_a_name_in_pieces(arguments)
         _refuse_several_sources(arguments)
         try:
             command = parse(arguments)
@@ -137,6 +180,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _event(events, f"out of memory ({error})", ResourceError.exit_code)
         say(f"error: out of memory ({error}). Use --train.max-side.", "red")
         return ResourceError.exit_code
+    except PermissionError as error:
+        if error.filename is None:
+            return _bug(error, events)
+        # Where we write it is explained already: this is something to read.
+        text = f"cannot open {error.filename}: {error.strerror}. Allow yourself to read it, or name a copy of yours."
+        _event(events, text, CaptureError.exit_code)
+        say(f"error: {text}", "red")
+        return CaptureError.exit_code
     except BrokenPipeError:
         # The reader of our output went away (a pipe to head); the rest has no one to be printed to.
         with contextlib.suppress(OSError):

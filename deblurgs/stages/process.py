@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from tyro import conf
 
 from deblurgs.config import TrajectoryConfig
+from deblurgs.errors import CaptureError, TooFewFramesError, UsageError
 from deblurgs.log import Log
 from deblurgs.run import RunFolder
 
@@ -90,8 +91,13 @@ def read_frames(
         "capture",
         {**source_identity(source), "max_frames": config.max_frames, "max_pixels": config.max_pixels},
         capture_and_judge,
-        outputs=[run.frames_json], overwrite=overwrite,
+        outputs=[run.frames_json], overwrite=overwrite, harmless=_ends_the_command,
     )  # fmt: skip
+
+
+def _ends_the_command(error: BaseException) -> bool:
+    """After the others `run` may restore the frames one by one, and the earlier scene is not theirs."""
+    return isinstance(error, CaptureError | UsageError) and not isinstance(error, TooFewFramesError)
 
 
 def find_cameras(

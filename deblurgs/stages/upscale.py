@@ -32,7 +32,7 @@ class UpscaleSettings:
 def picture_files(sources: Sequence[Path]) -> list[Path]:
     """The pictures named, and those of the folders named, in the order of their names; a run gives its sharp frames.
 
-    Raises UsageError for a path that does not exist, CaptureError when a folder holds no picture.
+    Raises CaptureError for a path that does not exist, and when a folder holds no picture.
     """
     found: list[Path] = []
     for source in sources:
@@ -55,7 +55,7 @@ def picture_files(sources: Sequence[Path]) -> list[Path]:
         elif source.exists():
             found.append(source)
         else:
-            raise UsageError(f"{source} does not exist.")
+            raise CaptureError(f"{source} does not exist.")
     return found
 
 

@@ -142,6 +142,32 @@ def test_wrong_usage_exits_with_two_and_suggests(arguments: tuple[str, ...], wor
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("runn", "clip.mp4"), "there is no command 'runn'. Did you mean  deblurgs run clip.mp4"),
+        (("paint", "clip.mp4"), "there is no command 'paint'. The commands are run, process,"),
+        (("run", "clip.mp4", "--train.steps", "60"), "train: steps must be 3 numbers, one for each of the scales"),
+        (("run", "clip.mp4", "--checkpoint-every=-3"), "--checkpoint-every must be from 0 to 86400"),
+        (("train", "desk", "--viewer-port", "99999"), "--viewer-port must be from 0 to 65535"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_told_in_words_of_the_user(arguments: tuple[str, ...], words: str) -> None:
+    """Not in those of the parser: no name of its insides, and the help of the command that was given."""
+    result = call(*arguments)
+    assert result.returncode == 2
+    said = " ".join(result.stderr.partition("LOADED")[0].translate(FRAMES).split())
+    assert " ".join(words.translate(FRAMES).split()) in said
+    assert "tyro" not in said
+    if arguments[0] in COMMANDS:
+        assert f"deblurgs {arguments[0]} --help" in said
+
+
+def test_a_misspelled_option_is_compared_with_those_of_its_command() -> None:
+    said = call("train", "desk", "--presett", "fast").stderr
+    assert "--preset" in said and "deblurgs train --help" in said and "deblurgs eval" not in said
+
+
 def test_help_works_on_a_poor_terminal() -> None:
     poor = {"TERM": "dumb", "LANG": "C", "LC_ALL": "C", "NO_COLOR": "1", "PYTHONUTF8": "0", "COLUMNS": "40"}
     result = call("run", "--help", env=poor)

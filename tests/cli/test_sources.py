@@ -1,10 +1,15 @@
 """What is named as a source: mistakes are told before anything is touched."""
 
+import builtins
+import errno
+import io
+import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,7 +20,9 @@ from deblurgs.cli import main
 from deblurgs.cli.entry import parse
 from deblurgs.config import TrainConfig
 from deblurgs.errors import SfmError, UsageError
+from deblurgs.log import Log
 from deblurgs.run import RunFolder
+from deblurgs.stages.process import ProcessConfig, read_frames
 from deblurgs.stages.request import read_request, save_request
 
 
@@ -177,6 +184,50 @@ def test_what_cannot_begin_leaves_no_empty_folder(command: str, place: Path) -> 
     assert [path.name for path in place.iterdir()] == ["a.png"]
 
 
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_a_source_that_was_damaged_since_leaves_the_run_as_it_was(
+    options: tuple[str, ...], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = photos(place / "cam", 4)
+    with RunFolder(place / "deblurgs_runs" / "cam") as run:
+        read_frames(run, source, ProcessConfig(), Log(quiet=True))
+        for stage in ("sfm", "train", "render"):
+            run.stage(stage, {}, lambda: None)
+    before = run.manifest["stages"]
+    for photo in list(source.iterdir())[:3]:
+        photo.write_bytes(photo.read_bytes()[:100])
+    assert main(["process", "cam", *options]) == 3
+    said = told(capsys)
+    assert "what deblurgs_runs/cam held before is kept" in said and "3 of 4 images cannot be used" in said
+    assert RunFolder(place / "deblurgs_runs" / "cam").look().manifest["stages"] == before
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_a_name_that_the_shell_cut_at_its_blanks_is_told_with_quotes(
+    options: tuple[str, ...], place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos(place / "my new photos")
+    assert main(["run", *options, "my", "new", "photos", "--quiet"]) == 2
+    wanted = " ".join(["deblurgs run", *options, "'my new photos' --quiet"])
+    assert told(capsys) == f"error: a name with blanks needs quotes: {wanted}"
+    assert not (place / "deblurgs_runs").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "process"])
+@pytest.mark.parametrize("existing", [False, True])
+def test_a_source_that_cannot_be_used_leaves_no_run_folder(command: str, existing: bool, place: Path) -> None:
+    (place / "empty").mkdir()
+    if existing:
+        begun(place / "deblurgs_runs" / "empty", place / "empty")
+    before = everything(place)
+    assert main([command, "empty", "--quiet"]) == 3
+    assert existing == (place / "deblurgs_runs").exists()
+    assert everything(place).keys() == before.keys()
+    photos(place / "two")
+    assert main([command, "two", "--quiet", *(["--fallback", "none"] if command == "run" else [])]) == 3
+    assert not (place / "deblurgs_runs" / "two").exists()
+
+
 def test_the_present_folder_has_a_name_in_warnings(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,3 +288,59 @@ def test_a_folder_in_which_nothing_came_out_takes_another_source(place: Path) ->
         with pytest.raises(UsageError):
             run.stage("capture", {}, fail)
         save_request(run, source=other)
+
+
+def test_a_picture_that_is_not_there_is_no_usable_input(place: Path) -> None:
+    for command in ("run", "triage", "deblur", "upscale", "eval"):
+        assert main([command, "gone.png"]) == 3, command
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(f"{name} closed" for name in ("run", "triage", "eval", "deblur", "upscale", "view", "resume", "export")),
+        *(f"{name} secret.png" for name in ("view", "deblur", "triage", "run")),
+    ],
+)  # fmt: skip
+def test_what_may_not_be_read_is_told_and_no_bug(
+    words: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the system refuses an ordinary user; nothing is closed to root, as whom tests may run."""
+    run_folder(place / "closed")
+    (photos(place / "open", 1) / "0.jpg").rename(place / "secret.png")
+
+    def refuses(module: ModuleType, name: str, *, inside_only: bool = False) -> None:
+        real = getattr(module, name)
+
+        def refusing(path: object = ".", *arguments: object, **options: object) -> object:
+            at = Path(path) if isinstance(path, str | Path) else Path()
+            inside = (place / "closed") in (place / at).parents
+            if inside or (not inside_only and at.name in ("closed", "secret.png")):
+                raise PermissionError(errno.EACCES, "Permission denied", str(at))
+            return real(path, *arguments, **options)
+
+        monkeypatch.setattr(module, name, refusing)
+
+    refuses(os, "stat", inside_only=True)
+    for module, name in ((os, "listdir"), (os, "scandir"), (io, "open"), (builtins, "open")):
+        refuses(module, name)
+    assert main(words.split()) == 3
+    said = told(capsys)
+    assert "Permission denied" in said.partition("error: ")[2] and words.split()[1] in said
+    assert "bug" not in said and "damaged" not in said
+    monkeypatch.undo()
+    assert {path.name for path in place.iterdir()} == {"closed", "secret.png", "open"}
+
+
+def test_a_run_folder_that_may_not_be_written_to_asks_for_a_copy(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder(place / "desk")
+
+    def refuse(path: object, *_: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert main(["export", "desk", "-o", "desk.ply"]) == 2
+    said = told(capsys)
+    assert "cannot write desk/.lock: Permission denied" in said and "Copy the folder" in said

@@ -95,7 +95,7 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not a picture")
     with pytest.raises(CaptureError):
         upscale([tmp_path], tmp_path / "out", UpscaleSettings(), QUIET)
-    assert main(["upscale", str(tmp_path / "absent.png")]) == 2
+    assert main(["upscale", str(tmp_path / "absent.png")]) == 3
     assert main(["upscale", str(tmp_path), "--do", "colour=1"]) == 2
 
 

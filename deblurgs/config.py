@@ -270,7 +270,7 @@ def preset(name: PresetName) -> TrainConfig:
         )  # fmt: skip
     if name == "best":
         return TrainConfig(
-            max_side=1920, steps=(1500, 6000, 6000), sh_degree=3, density=DensityConfig(max_gaussians=120_000),
+            max_side=1920, steps=(1500, 5000, 4000), density=DensityConfig(max_gaussians=60_000),
         )  # fmt: skip
     return TrainConfig()
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from deblurgs.errors import ResourceError, UsageError
+from deblurgs.errors import CaptureError, ResourceError, UsageError
 
 TEMPORARY_PREFIX = ".deblurgs-tmp-"
 RUNS, DEBLURRED, UPSCALED = "deblurgs_runs", "deblurred", "deblurgs_upscaled"
@@ -276,6 +276,13 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
                 if isinstance(record, dict):
                     records.append(record)
     return records
+
+
+def not_allowed(error: PermissionError) -> CaptureError:
+    """What to tell about a file or folder that is closed to us."""
+    return CaptureError(
+        f"cannot open {error.filename}: {error.strerror}. Allow yourself to use it, or name a copy of yours."
+    )
 
 
 @contextmanager

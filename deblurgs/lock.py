@@ -13,7 +13,7 @@ from typing import Any
 
 from deblurgs.command import command_line
 from deblurgs.errors import UsageError
-from deblurgs.files import explained_write_errors
+from deblurgs.files import MANIFEST, explained_write_errors
 
 # A process that dies between creating the file and filling it leaves an empty lock; a living one fills it at
 # once.
@@ -65,9 +65,15 @@ class FolderLock:
             except OSError as error:
                 if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                     raise
+                used = (self.path.parent / MANIFEST).is_file()
                 raise UsageError(
-                    f"cannot write {self.path}: {error.strerror}, which work in a run folder needs. Copy the folder to "
-                    "a place where you may write, or begin another run with --output DIR."
+                    f"cannot write {self.path}: {error.strerror}, which work in a run folder needs. "
+                    + (
+                        "Copy the folder to a place where you may write, or begin another run"
+                        if used
+                        else "Begin the run elsewhere"
+                    )
+                    + " with --output DIR."
                 ) from error
             with os.fdopen(descriptor, "w") as file:
                 file.write(text)

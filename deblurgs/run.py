@@ -31,6 +31,7 @@ from deblurgs.files import (
     plain_json,
     read_json,
     remove_forgotten_temporaries,
+    write_bytes_atomic,
     write_json_atomic,
 )
 from deblurgs.lock import FolderLock
@@ -89,6 +90,7 @@ class RunFolder:
         self._lock = FolderLock(path / _LOCK)
         self._manifest: dict[str, Any] = {}
         self._new, self._made = False, list[Path]()
+        self._asked_before: bytes | None = None
 
     # Where things lie.
     @property
@@ -159,6 +161,8 @@ class RunFolder:
             with explained_write_errors(self.path):
                 remove_forgotten_temporaries(self.path)
             self._new = not self.manifest_json.exists()
+            with contextlib.suppress(OSError):
+                self._asked_before = self.config_json.read_bytes()
             self._manifest = self._read_manifest()
             self._manifest["command"] = self._command
             self._save()
@@ -304,7 +308,10 @@ class RunFolder:
             was_done = before.get(name, {}).get("status") == StageStatus.DONE
             if was_done and held and held == _identities(outputs) and harmless(error):
                 self._manifest["stages"] = before
-                self._save()
+                # This command has written down what it was asked for, which is not what the folder holds.
+                if self._asked_before is not None:
+                    write_bytes_atomic(self.config_json, self._asked_before)
+                self._save_after({"status": StageStatus.FAILED})
                 self.log.info(f"{name}: what {self.path} held before is kept")
             raise
 

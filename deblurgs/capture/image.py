@@ -59,14 +59,23 @@ def write_png(path: Path, image: NDArray[np.generic], *, exif: bytes = b"") -> N
         _write_pillow(path, pixels, "PNG", {"compress_level": 3, **({"exif": exif} if exif else {})})
 
 
-def write_jpeg(path: Path, image: NDArray[np.generic], quality: int = 92, *, exif: bytes = b"") -> None:
-    """Write [H,W,3] or [H,W] as JPEG, atomically; float in [0,1] or uint8 (uint16 is scaled). See
-    `write_png`.
+def write_jpeg(
+    path: Path,
+    image: NDArray[np.generic],
+    quality: int = 92,
+    *,
+    exif: bytes = b"",
+    whole_colour: bool = False,
+) -> None:
+    """Write [H,W,3] or [H,W] as JPEG, atomically; float in [0,1] or uint8 (uint16 is scaled). See `write_png`.
+
+    whole_colour: colour at the picture's own resolution (4:4:4), else at half of it (4:2:0).
     """
     pixels = _stored(image)
     if pixels.dtype == np.uint16:
         pixels = to_8_bit(pixels)
-    _write_pillow(path, pixels, "JPEG", {"quality": quality, **({"exif": exif} if exif else {})})
+    options: dict[str, int | bytes] = {"quality": quality, "subsampling": 0 if whole_colour else 2}
+    _write_pillow(path, pixels, "JPEG", options | ({"exif": exif} if exif else {}))
 
 
 def to_8_bit(pixels: Pixels) -> NDArray[np.uint8]:

@@ -33,7 +33,7 @@ def save_photo(path: Path, pixels: Pixels, exif: bytes = b"") -> None:
             raise UsageError(
                 f"{path}: JPEG holds no more than {_JPEG_MAX_SIDE} pixels per side. Name a .png."
             )
-        write_jpeg(path, pixels, JPEG_QUALITY, exif=exif)
+        write_jpeg(path, pixels, JPEG_QUALITY, exif=exif, whole_colour=True)
     else:
         write_png(path, pixels, exif=exif)
 

@@ -16,7 +16,7 @@ from deblurgs.capture.detect import detect_source
 from deblurgs.capture.folder import store_photos
 from deblurgs.command import command_line
 from deblurgs.errors import CaptureError, DeblurgsError, TooFewFramesError, UsageError
-from deblurgs.files import RUNS, is_run_folder
+from deblurgs.files import RUNS, is_run_folder, not_allowed
 from deblurgs.log import Log
 
 __all__ = ["Capture", "ingest", "load_capture"]
@@ -58,12 +58,19 @@ def ingest(
     UsageError when `out_dir` holds foreign folders of these names or overlaps SOURCE, ResourceError when the
     disk is full.
     """
+    try:
+        return _ingest(source, out_dir, max_frames, max_pixels, images, log)
+    except PermissionError as error:
+        raise not_allowed(error) from error
+
+
+def _ingest(
+    source: Path, out_dir: Path, max_frames: int | None, max_pixels: float, images: str | None, log: Log
+) -> Capture:
     require_source(source, max_frames)
     if is_archive(source):
         with opened(source, out_dir) as folder:
-            return ingest(
-                folder, out_dir, max_frames=max_frames, max_pixels=max_pixels, images=images, log=log
-            )
+            return _ingest(folder, out_dir, max_frames, max_pixels, images, log)
     found = detect_source(source, images, exclude=out_dir)
     _check_output(source, out_dir)
     earlier = len(log.warnings)

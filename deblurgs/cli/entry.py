@@ -22,8 +22,12 @@ from deblurgs.cli.commands import COMMANDS, Command
 from deblurgs.cli.doctor import Doctor
 from deblurgs.command import command_line
 from deblurgs.config import PresetName, preset
-from deblurgs.errors import EXIT_INTERRUPTED, CaptureError, DeblurgsError, ResourceError, UsageError
+from deblurgs.errors import EXIT_INTERRUPTED, DeblurgsError, ResourceError, UsageError
+from deblurgs.files import not_allowed
 from deblurgs.log import console, say, write_event
+
+_LONGEST_PATH = 4096
+"""Characters."""
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -80,7 +84,7 @@ def _refuse_unknown_command(arguments: Sequence[str]) -> None:
     """Raises UsageError with the command that was probably meant, or with all of them."""
     if not arguments or arguments[0] in COMMANDS or arguments[0].startswith("-"):
         return
-    alike = difflib.get_close_matches(arguments[0], COMMANDS, n=1, cutoff=0.7)
+    alike = difflib.get_close_matches(arguments[0].lower(), COMMANDS, n=1, cutoff=0.7)
     meant = command_line(*alike, *arguments[1:]) if alike else None
     advice = f"Did you mean  {meant}" if meant else f"The commands are {', '.join(COMMANDS)}"
     raise UsageError(f"there is no command {arguments[0]!r}. {advice}  (`deblurgs --help` explains them all)")
@@ -88,10 +92,16 @@ def _refuse_unknown_command(arguments: Sequence[str]) -> None:
 
 def _refuse_a_name_in_pieces(arguments: Sequence[str]) -> None:
     """`run my clip.mp4`: the shell cuts a name without quotes at its blanks. Raises UsageError with the quoted name."""
-    for start in range(1, len(arguments)):
+    for start in range(1, len(arguments) - 1):
+        # What is there is meant; after an option, and before what is there, stands the option's value.
+        value = arguments[start - 1].startswith("-") and _lies_there(arguments[start + 1])
+        if value or arguments[start].startswith("-") or _lies_there(arguments[start]):
+            continue
         for end in range(start + 2, len(arguments) + 1):
             whole = " ".join(arguments[start:end])
-            if not _lies_there(whole) or _lies_there(arguments[start]):
+            if arguments[end - 1].startswith("-") or len(whole) > _LONGEST_PATH:
+                break
+            if not _lies_there(whole):
                 continue
             wanted = command_line(*arguments[:start], whole, *arguments[end:])
             raise UsageError(f"a name with blanks needs quotes:  {wanted}")
@@ -183,11 +193,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PermissionError as error:
         if error.filename is None:
             return _bug(error, events)
-        # Where we write it is explained already: this is something to read.
-        text = f"cannot open {error.filename}: {error.strerror}. Allow yourself to read it, or name a copy of yours."
-        _event(events, text, CaptureError.exit_code)
-        say(f"error: {text}", "red")
-        return CaptureError.exit_code
+        explained = not_allowed(error)
+        _event(events, str(explained), explained.exit_code)
+        say(f"error: {explained}", "red")
+        return explained.exit_code
     except BrokenPipeError:
         # The reader of our output went away (a pipe to head); the rest has no one to be printed to.
         with contextlib.suppress(OSError):

@@ -162,7 +162,7 @@ class Process:
             self.process, rolling_shutter=self.rolling_shutter or bool(self.readout), readout=self.readout
         )
         with RunFolder(folder, log=log) as run:
-            save_request(run, source=self.source, process=asked)
+            save_request(run, source=self.source, process=asked, overwrite=self.overwrite)
             process(run, self.source, asked, log, overwrite=self.overwrite)
             log.result(str(folder))
 

@@ -9,6 +9,8 @@ from deblurgs.scene.transform import Float64, Similarity
 # their distance from the origin: only rounding is left.
 _COINCIDENT = 1e-9
 _ALIGN_STEPS = 30
+_ALIGNED = 1e-8
+"""Of the scale, of an angle, and of an exposure's length."""
 _UNIFORM_VARIANCE = 1.0 / 12.0
 
 
@@ -106,7 +108,7 @@ def align_to_paths(
     errs across the path. Times and similarity are found together: those with the least sum of squares of what the
     pictures differ by, in units of `noise` [F] (a share of the focal length), and of the times from mid-exposure, in
     units of their standard deviation if all times are equally likely. Where all frames were seen near the same end,
-    which chance does not do, a part of that is taken for drift.
+    which chance does not do, a part of that is taken for drift. Beyond its ends a path counts as straight.
     """
     src, on_paths = np.asarray(camera_from_world_src, np.float64), np.asarray(paths, np.float64)
     world, expected = np.asarray(landmarks, np.float64), np.asarray(noise, np.float64)
@@ -136,8 +138,9 @@ def _aligned(src: Float64, paths: Float64, world: Float64, noise: Float64, start
         step, later = _aligning_step(
             moved, local, depth, residual, weight, poses, _local(velocities, moved), times
         )
-        found, times = step @ found, np.clip(times + later, -0.5, 0.5)
-        if abs(step.scale - 1.0) + np.abs(step.rotation - np.eye(3)).max() + np.abs(later).max() < 1e-10:
+        before, found, times = times, step @ found, np.clip(times + later, -0.5, 0.5)
+        moved_by = abs(step.scale - 1.0) + np.abs(step.rotation - np.eye(3)).max()
+        if moved_by + np.abs(times - before).max() < _ALIGNED:
             break
     return found
 

@@ -185,7 +185,8 @@ def _restore_file(network: "MimoUNet", task: PhotoTask, config: DeblurConfig, lo
     if photo.mask is not None:
         log.warn(f"{task.name}: its transparency is not kept")
     restored = restore_pixels(network, photo.pixels, tile=config.tile, ensemble=config.ensemble)
-    save_photo(task.target, restored, read_exif(task.source))
+    height, width = restored.shape[:2]
+    save_photo(task.target, restored, read_exif(task.source, (width, height)))
     return task.target
 
 

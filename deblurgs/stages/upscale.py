@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from deblurgs.capture.image import Pixels
     from deblurgs.restore.causal_sr import CausalSR
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".avif", ".heic", ".heif", ".gif")
 MAX_OUTPUT_PIXELS = 1e9
 
 
@@ -34,23 +33,27 @@ def picture_files(sources: Sequence[Path]) -> list[Path]:
 
     Raises CaptureError for a path that does not exist, and when a folder holds no picture.
     """
+    from deblurgs.capture.detect import IMAGE_SUFFIXES
+
     found: list[Path] = []
     for source in sources:
         if source.is_dir():
             sharp = source / "renders" / "sharp"
             is_run = (source / "manifest.json").is_file()
             # Of JPEG photos that were restored one by one the sharp frames are JPEG too.
-            if is_run and not (sharp.is_dir() and any(p.suffix.lower() in SUFFIXES for p in sharp.iterdir())):
+            if is_run and not (
+                sharp.is_dir() and any(p.suffix.lower() in IMAGE_SUFFIXES for p in sharp.iterdir())
+            ):
                 raise UsageError(
                     f"{source} has no sharp frames yet. Run  {command_line('render', source)}  first."
                 )
             folder = sharp if is_run else source
             inside = sorted(
                 p for p in folder.iterdir()
-                if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+                if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".") and p.is_file()
             )  # fmt: skip
             if not inside:
-                raise CaptureError(f"{folder} holds no picture ({', '.join(SUFFIXES)}).")
+                raise CaptureError(f"{folder} holds no picture ({', '.join(sorted(IMAGE_SUFFIXES))}).")
             found += inside
         elif source.exists():
             found.append(source)

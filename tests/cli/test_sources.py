@@ -17,7 +17,7 @@ from PIL import Image
 
 from deblurgs.capture.detect import list_photos
 from deblurgs.cli import main
-from deblurgs.cli.entry import parse
+from deblurgs.cli.entry import _refuse_a_name_in_pieces, parse
 from deblurgs.config import TrainConfig
 from deblurgs.errors import SfmError, UsageError
 from deblurgs.log import Log
@@ -190,16 +190,18 @@ def test_a_source_that_was_damaged_since_leaves_the_run_as_it_was(
 ) -> None:
     source = photos(place / "cam", 4)
     with RunFolder(place / "deblurgs_runs" / "cam") as run:
+        save_request(run, source=source, process=ProcessConfig())
         read_frames(run, source, ProcessConfig(), Log(quiet=True))
         for stage in ("sfm", "train", "render"):
             run.stage(stage, {}, lambda: None)
-    before = run.manifest["stages"]
+    before, asked = run.manifest["stages"], run.config_json.read_bytes()
     for photo in list(source.iterdir())[:3]:
         photo.write_bytes(photo.read_bytes()[:100])
-    assert main(["process", "cam", *options]) == 3
+    assert main(["process", "cam", "--max-frames", "30", *options]) == 3
     said = told(capsys)
     assert "what deblurgs_runs/cam held before is kept" in said and "3 of 4 images cannot be used" in said
     assert RunFolder(place / "deblurgs_runs" / "cam").look().manifest["stages"] == before
+    assert run.config_json.read_bytes() == asked, "resume goes on with what the folder holds"
 
 
 @pytest.mark.parametrize("options", [(), ("--overwrite",)])
@@ -211,6 +213,24 @@ def test_a_name_that_the_shell_cut_at_its_blanks_is_told_with_quotes(
     wanted = " ".join(["deblurgs run", *options, "'my new photos' --quiet"])
     assert told(capsys) == f"error: a name with blanks needs quotes: {wanted}"
     assert not (place / "deblurgs_runs").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["upscale --scale 2 a.jpg -o zz.jpg", "upscale --quiet", "run --preset best cam", "deblur a.jpg b.jpg"],
+)
+def test_what_is_there_is_no_piece_of_a_name(words: str, place: Path) -> None:
+    for name in ("a.jpg", "2 a.jpg", "a.jpg b.jpg", "best cam", "b.jpg"):
+        (place / name).touch()
+    photos(place / "cam")
+    _refuse_a_name_in_pieces(words.split())
+
+
+def test_many_names_are_no_work(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    monkeypatch.setattr("deblurgs.cli.entry._lies_there", lambda path: looked.append(path) or len(path) < 10)
+    _refuse_a_name_in_pieces(["deblur", *(f"{i}.jpg" for i in range(3000))])
+    assert len(looked) < 10_000
 
 
 @pytest.mark.parametrize("command", ["run", "process"])
@@ -300,6 +320,7 @@ def test_a_picture_that_is_not_there_is_no_usable_input(place: Path) -> None:
     [
         *(f"{name} closed" for name in ("run", "triage", "eval", "deblur", "upscale", "view", "resume", "export")),
         *(f"{name} secret.png" for name in ("view", "deblur", "triage", "run")),
+        *(f"{command} secret.zip" for command in ("run", "process")),
     ],
 )  # fmt: skip
 def test_what_may_not_be_read_is_told_and_no_bug(
@@ -308,6 +329,7 @@ def test_what_may_not_be_read_is_told_and_no_bug(
     """As the system refuses an ordinary user; nothing is closed to root, as whom tests may run."""
     run_folder(place / "closed")
     (photos(place / "open", 1) / "0.jpg").rename(place / "secret.png")
+    (place / "secret.zip").touch()
 
     def refuses(module: ModuleType, name: str, *, inside_only: bool = False) -> None:
         real = getattr(module, name)
@@ -315,7 +337,7 @@ def test_what_may_not_be_read_is_told_and_no_bug(
         def refusing(path: object = ".", *arguments: object, **options: object) -> object:
             at = Path(path) if isinstance(path, str | Path) else Path()
             inside = (place / "closed") in (place / at).parents
-            if inside or (not inside_only and at.name in ("closed", "secret.png")):
+            if inside or (not inside_only and at.name in ("closed", "secret.png", "secret.zip")):
                 raise PermissionError(errno.EACCES, "Permission denied", str(at))
             return real(path, *arguments, **options)
 
@@ -329,7 +351,7 @@ def test_what_may_not_be_read_is_told_and_no_bug(
     assert "Permission denied" in said.partition("error: ")[2] and words.split()[1] in said
     assert "bug" not in said and "damaged" not in said
     monkeypatch.undo()
-    assert {path.name for path in place.iterdir()} == {"closed", "secret.png", "open"}
+    assert {path.name for path in place.iterdir()} == {"closed", "secret.png", "secret.zip", "open"}
 
 
 def test_a_run_folder_that_may_not_be_written_to_asks_for_a_copy(

@@ -15,6 +15,7 @@ import pytest
 import torch
 from small_run import CAMERA, make_run, open_run
 
+from deblurgs.capture.dataset import load_capture
 from deblurgs.capture.detect import detect_source
 from deblurgs.capture.image import write_png
 from deblurgs.cli import main
@@ -34,6 +35,7 @@ from deblurgs.run import RunFolder
 from deblurgs.scene.camera import Camera
 from deblurgs.sfm.model import load_model
 from deblurgs.stages import formats, observe, resume
+from deblurgs.stages.data import training_set
 from deblurgs.stages.formats import DEFAULT_NAMES, WRITERS, Format, Video, export
 from deblurgs.stages.observe import Observers
 from deblurgs.stages.render import camera_path_video, render, unique_stems
@@ -63,6 +65,14 @@ def test_a_run_without_a_scene_leaves_no_empty_folder(tmp_path: Path, kind: Form
     with RunFolder(tmp_path / "run") as run, pytest.raises(UsageError):
         export(run, kind, LOG, tmp_path / "new" / "scene")
     assert not (tmp_path / "new").exists() and not (tmp_path / "run" / "export").exists()
+
+
+def test_the_landmarks_are_points_of_the_scene_frame(folder: Path) -> None:
+    with open_run(folder) as run:
+        data = training_set(load_model(run.sfm), load_capture(run.path))
+    assert data.landmarks is not None and len(data.landmarks) == data.num_frames
+    for seen in data.landmarks:
+        assert torch.cdist(seen, data.points).min(dim=1).values.max() < 1e-3
 
 
 def test_all_formats_describe_the_world_of_sfm(folder: Path) -> None:

@@ -48,6 +48,7 @@ def test_18_photos_come_out_upright_with_their_exif(tmp_path: Path, run, orienta
     exif = Image.Exif()
     exif[0x0112], exif[0x010F], exif[0x0132] = orientation, "Maker", "2020:01:02 03:04:05"
     exif.get_ifd(0x8769)[0x829A] = 0.125  # exposure time
+    exif.get_ifd(0x8769)[0xA002], exif.get_ifd(0x8769)[0xA003] = 20, 12
     source = tmp_path / "a.jpg"
     Image.fromarray(np.full((12, 20, 3), 90, np.uint8)).save(source, exif=exif)
     (written,), _ = run(source)
@@ -56,6 +57,7 @@ def test_18_photos_come_out_upright_with_their_exif(tmp_path: Path, run, orienta
         kept = result.getexif()
         assert kept[0x0112] == 1 and kept[0x010F] == "Maker"
         assert float(kept.get_ifd(0x8769)[0x829A]) == 0.125
+        assert (kept.get_ifd(0x8769)[0xA002], kept.get_ifd(0x8769)[0xA003]) == result.size
 
 
 def test_19_16_bits_stay_16_bits_and_keep_their_exif(tmp_path: Path, run) -> None:

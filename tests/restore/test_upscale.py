@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from deblurgs.capture.image import read_pixels, write_png
 from deblurgs.cli import main
@@ -62,6 +62,7 @@ def test_exif_is_kept_and_the_picture_upright(tmp_path: Path, suffix: str) -> No
         assert image.getexif()[0x0110] == "Camera of the test"
         assert image.getexif()[0x0112] == 1
         assert image.getexif().get_ifd(0x8769)[0xA002] == 48
+        assert suffix == ".png" or JpegImagePlugin.get_sampling(image) == 0, "colour at full resolution"
 
 
 def test_the_result_of_one_picture_may_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,29 +217,28 @@ def test_views_align_exactly() -> None:
     assert_same(align_views(src, dst, grid(src)), B_FROM_A, atol=1e-9)
 
 
-def test_noisy_centres_do_not_turn_what_the_cameras_see() -> None:
-    """A shift of the camera and a turn that keeps the picture in place: the pictures agree, the centres do not."""
-    src = facing_forward(12)
-    rng = np.random.default_rng(1)
-    shift = 0.05 * rng.normal(size=(12, 3)) * [1, 1, 0]
+def off_but_for_the_picture(src: np.ndarray, seed: int) -> np.ndarray:
+    """The cameras, shifted and turned so that what lies at depth 1 stays in its place in the picture."""
+    shift = 0.05 * np.random.default_rng(seed).normal(size=(len(src), 3)) * [1, 1, 0]
     # Seen at depth 1, a shift to the right and a turn to the right move the picture against each other.
     turn = np.stack([-shift[:, 1], shift[:, 0], 0 * shift[:, 0]], axis=1)
-    dst = se3_exp(torch.from_numpy(np.concatenate([-shift, turn], axis=1))).numpy() @ src
+    return se3_exp(torch.from_numpy(np.concatenate([-shift, turn], axis=1))).numpy() @ src
+
+
+def test_noisy_centres_do_not_turn_what_the_cameras_see() -> None:
+    """The pictures agree, the centres do not."""
+    src = facing_forward(12)
+    dst = off_but_for_the_picture(src, seed=1)
     by_views = apart(align_views(src, dst, grid(src)), src, dst)
     assert by_views < 0.5 * apart(align_poses(src, dst), src, dst)
 
 
 def test_errors_that_leave_the_landmarks_in_place_count_least_by_them() -> None:
-    """Shifts and turns that keep the picture at depth 1, as the errors of structure from motion do of points there."""
+    """As errors of structure from motion do with the points that it placed the cameras by."""
     src = facing_forward(12)
-    rng = np.random.default_rng(4)
-    shift = 0.05 * rng.normal(size=(12, 3)) * [1, 1, 0]
-    turn = np.stack([-shift[:, 1], shift[:, 0], 0 * shift[:, 0]], axis=1)
-    dst = se3_exp(torch.from_numpy(np.concatenate([-shift, turn], axis=1))).numpy() @ src
-    there = apart(align_views(src, dst, grid(src)), src, dst)
-    elsewhere = apart(
-        align_views(src, dst, picture_grid(src, np.full(12, 3.0), np.tile([0.5, 0.35], (12, 1)))), src, dst
-    )
+    dst = off_but_for_the_picture(src, seed=4)
+    far = picture_grid(src, np.full(12, 3.0), np.tile([0.5, 0.35], (12, 1)))
+    there, elsewhere = (apart(align_views(src, dst, marks), src, dst) for marks in (grid(src), far))
     assert there < 0.5 * elsewhere
 
 

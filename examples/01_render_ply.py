@@ -7,6 +7,7 @@
 - draws colour, coverage and depth in one call
 """
 
+import sys
 from math import radians
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 import tyro
 
 from deblurgs.capture.image import write_png
+from deblurgs.errors import DeblurgsError
 from deblurgs.export.ply import read_ply
 from deblurgs.math.lie import so3_exp
 from deblurgs.raster.api import rasterize
@@ -56,4 +58,7 @@ def facing(means: torch.Tensor, turn_deg: float) -> torch.Tensor:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except (DeblurgsError, OSError) as error:  # a file that is missing or cannot be read
+        sys.exit(f"error: {error}")

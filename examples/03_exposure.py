@@ -7,6 +7,7 @@
 - blur is a mean of light, so the mean is taken before the sRGB curve (docs/conventions.md)
 """
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 import tyro
 
 from deblurgs.capture.image import read_rgb, write_png
+from deblurgs.errors import DeblurgsError
 from deblurgs.render.render import sharp_frame
 from deblurgs.scene.shutter import sample_exposure
 from deblurgs.sfm.model import load_model
@@ -48,4 +50,7 @@ def main(run: Path, /, frame: int = 0, output: Path = Path("exposure.png")) -> N
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except (DeblurgsError, OSError) as error:  # a file that is missing or cannot be read
+        sys.exit(f"error: {error}")

@@ -8,12 +8,14 @@
 - writes the scene as a splat file in the world of sfm/sparse/0
 """
 
+import sys
 from pathlib import Path
 
 import tyro
 
 from deblurgs.capture.dataset import load_capture
 from deblurgs.config import DensityConfig, TrainConfig
+from deblurgs.errors import DeblurgsError
 from deblurgs.export.ply import write_ply
 from deblurgs.log import Log
 from deblurgs.sfm.model import load_model
@@ -49,4 +51,7 @@ def show(line: dict[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except (DeblurgsError, OSError) as error:  # a file that is missing or cannot be read
+        sys.exit(f"error: {error}")

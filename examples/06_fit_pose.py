@@ -7,11 +7,13 @@
 - a pose is changed by a tangent (v, omega) from the right: `pose @ se3_exp(xi)`
 """
 
+import sys
 from pathlib import Path
 
 import torch
 import tyro
 
+from deblurgs.errors import DeblurgsError
 from deblurgs.export.ply import read_ply
 from deblurgs.math.lie import se3_exp
 from deblurgs.raster.api import rasterize
@@ -52,4 +54,7 @@ def main(ply: Path, /, steps: int = 60) -> None:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except (DeblurgsError, OSError) as error:  # a file that is missing or cannot be read
+        sys.exit(f"error: {error}")

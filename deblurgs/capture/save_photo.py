@@ -17,10 +17,16 @@ JPEG_QUALITY = 95
 _JPEG_MAX_SIDE = 65535
 
 
-def output_suffix(source: Path, pixels: Pixels) -> str:
+def output_suffix(source: Path, dtype: np.dtype, height: int, width: int) -> str:
     """ ".jpg" for an 8-bit JPEG that stays within JPEG's limits, else ".png"."""
-    fits = max(pixels.shape[:2]) <= _JPEG_MAX_SIDE and pixels.dtype == np.uint8
+    fits = max(height, width) <= _JPEG_MAX_SIDE and dtype == np.uint8
     return ".jpg" if source.suffix.lower() in JPEG_SUFFIXES and fits else ".png"
+
+
+def check_size(path: Path, height: int, width: int) -> None:
+    """Raises UsageError where a file of this name cannot hold that many pixels: to be asked before the work."""
+    if path.suffix.lower() in JPEG_SUFFIXES and max(height, width) > _JPEG_MAX_SIDE:
+        raise UsageError(f"{path}: JPEG holds no more than {_JPEG_MAX_SIDE} pixels per side. Name a .png.")
 
 
 def save_photo(path: Path, pixels: Pixels, exif: bytes = b"") -> None:
@@ -28,11 +34,8 @@ def save_photo(path: Path, pixels: Pixels, exif: bytes = b"") -> None:
 
     Raises UsageError or ResourceError when it cannot be written.
     """
+    check_size(path, *pixels.shape[:2])
     if path.suffix.lower() in JPEG_SUFFIXES:
-        if max(pixels.shape[:2]) > _JPEG_MAX_SIDE:
-            raise UsageError(
-                f"{path}: JPEG holds no more than {_JPEG_MAX_SIDE} pixels per side. Name a .png."
-            )
         write_jpeg(path, pixels, JPEG_QUALITY, exif=exif, whole_colour=True)
     else:
         write_png(path, pixels, exif=exif)

@@ -87,11 +87,15 @@ class Export:
 
 def format_meant(asked: FormatName, output: Path | None) -> "Format":
     """The format, by --format or by the file's ending. Raises UsageError where one contradicts the other, or where the
-    ending is unknown."""
+    ending is unknown or missing."""
     ending = output.suffix.lower() if output is not None else ""
     by_ending = _ENDINGS.get(ending)
     if asked == "auto":
-        if ending and by_ending is None:
+        if output is not None and by_ending is None:
+            if not ending:
+                raise UsageError(
+                    f"{output}: a name without an ending leaves open which format is meant; add --format"
+                )
             raise UsageError(f"{output}: the ending does not tell which format is meant; add --format")
         return by_ending or "html"
     if by_ending not in (None, asked):

@@ -16,6 +16,8 @@ RECOVERED_RGB = (0.45, 0.90, 0.45)
 GUESS_RGB = (0.85, 0.10, 0.10)
 _INK = 0.65
 """How much of the picture shows through: brightness runs from 1 - _INK to 1."""
+_MOST_LINES = 5
+"""Of warnings about single frames."""
 
 
 def support_picture(maps: TrustMaps) -> Tensor:
@@ -58,6 +60,20 @@ def problem_line(verdict: FrameTrust) -> str:
         f"{verdict.name} is not reliable (trust {verdict.trust:.2f}, residual {verdict.residual:.3f}, "
         f"path {verdict.path_px:.0f} px): {why}"
     )
+
+
+def problem_lines(verdicts: Sequence[FrameTrust]) -> list[str]:
+    """A sentence about each frame that is not reliable, in the order of the frames; of many only about the least
+    trusted, and one that counts the others."""
+    problems = [v for v in verdicts if not v.reliable]
+    if len(problems) <= _MOST_LINES:
+        return [problem_line(v) for v in problems]
+    worst = sorted(problems, key=lambda v: v.trust)[: _MOST_LINES - 1]
+    return [
+        *(problem_line(v) for v in problems if v in worst),
+        f"{len(problems) - len(worst)} more frames are not reliable, each trusted more than these; trust.json and the "
+        "report tell of each",
+    ]
 
 
 def summary_line(verdicts: Sequence[FrameTrust]) -> str:

@@ -176,7 +176,7 @@ def restorer(config: DeblurConfig, log: Log) -> "Restorer":
 
 def _restore_file(network: "MimoUNet", task: PhotoTask, config: DeblurConfig, log: Log) -> Path:
     from deblurgs.capture.photo import decode_photo, read_exif
-    from deblurgs.capture.save_photo import save_photo
+    from deblurgs.capture.save_photo import check_size, save_photo
     from deblurgs.restore.tiling import restore_pixels
 
     photo = decode_photo(task.source, config.max_pixels)
@@ -184,8 +184,9 @@ def _restore_file(network: "MimoUNet", task: PhotoTask, config: DeblurConfig, lo
         log.warn(f"{task.name}: {note}")
     if photo.mask is not None:
         log.warn(f"{task.name}: its transparency is not kept")
+    height, width = photo.pixels.shape[:2]
+    check_size(task.target, height, width)
     restored = restore_pixels(network, photo.pixels, tile=config.tile, ensemble=config.ensemble)
-    height, width = restored.shape[:2]
     save_photo(task.target, restored, read_exif(task.source, (width, height)))
     return task.target
 

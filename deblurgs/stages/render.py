@@ -173,9 +173,8 @@ def _self_check(
             write_png(run.support / f"{stem}.png", trust_report.support_picture(maps).numpy())
             ticker.update(f + 1)
     write_json_atomic(run.trust_json, trust_report.as_json(verdicts, by_network))
-    for verdict in verdicts:
-        if not verdict.reliable:
-            log.warn(trust_report.problem_line(verdict))
+    for line in trust_report.problem_lines(verdicts):
+        log.warn(line)
     log.info(trust_report.summary_line(verdicts))
     return verdicts
 

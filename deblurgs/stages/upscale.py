@@ -11,7 +11,6 @@ from deblurgs.files import UPSCALED
 from deblurgs.log import Log
 
 if TYPE_CHECKING:
-    from deblurgs.capture.image import Pixels
     from deblurgs.restore.causal_sr import CausalSR
 
 MAX_OUTPUT_PIXELS = 1e9
@@ -128,7 +127,7 @@ def _one(
     taken: list[Path],
 ) -> tuple[Path, dict[str, Any]] | None:
     from deblurgs.capture.photo import UnusablePhoto, decode_photo, read_exif
-    from deblurgs.capture.save_photo import save_photo
+    from deblurgs.capture.save_photo import check_size, output_suffix, save_photo
     from deblurgs.restore.upscale import enlarge_pixels, explain
 
     try:
@@ -144,20 +143,23 @@ def _one(
     if height * width > MAX_OUTPUT_PIXELS:
         log.warn(f"{path}: {width}x{height} would be more than {MAX_OUTPUT_PIXELS / 1e6:.0f} million pixels")
         return None
+    target = output
+    if output.is_dir():
+        target = _target(
+            path, output, output_suffix(path, photo.pixels.dtype, height, width), overwrite, taken
+        )
+    check_size(target, height, width)
     told, explanation = explain(model, photo.pixels, do, settings.intervention)
     enlarged = enlarge_pixels(model, photo.pixels, told, settings.scale)
-    target = _target(path, output, enlarged, overwrite, taken) if output.is_dir() else output
     save_photo(target, enlarged, read_exif(path, (width, height)))
     row = {"source": path.name, "file": target.name, "width": width, "height": height}
     return target, row | {"estimated": explanation.estimated, "told": explanation.told}
 
 
-def _target(path: Path, folder: Path, enlarged: "Pixels", overwrite: bool, taken: list[Path]) -> Path:
-    from deblurgs.capture.save_photo import output_suffix
-
-    target = folder / f"{path.stem}{output_suffix(path, enlarged)}"
+def _target(path: Path, folder: Path, suffix: str, overwrite: bool, taken: list[Path]) -> Path:
+    target = folder / f"{path.stem}{suffix}"
     if target in taken:  # a.jpg and b/a.jpg, or a.png and a.tif
-        target = folder / f"{path.stem}_{len(taken)}{target.suffix}"
+        target = folder / f"{path.stem}_{len(taken)}{suffix}"
     if target.exists() and (not overwrite or target.resolve() == path.resolve()):
         raise UsageError(f"{target} exists. Use --overwrite to replace it, or --output for another folder.")
     return target

@@ -14,7 +14,6 @@ from deblurgs.errors import UsageError
     [
         ("auto", None, "html"), ("auto", "desk.html", "html"), ("auto", "desk.PLY", "ply"), ("auto", "a/b.spz", "spz"),
         ("auto", "b.splat", "splat"), ("auto", "film.mp4", "mp4"), ("auto", "poses.tum", "tum"),
-        ("auto", "page", "html"),
         ("depth", None, "depth"), ("tum", "poses.txt", "tum"), ("transforms", "for nerfstudio", "transforms"),
         ("camera-path", "calm.json", "camera-path"), ("colmap", "v1.2", "colmap"),
     ],
@@ -25,7 +24,13 @@ def test_the_ending_of_the_file_tells_the_format(asked: FormatName, output: str 
 
 @pytest.mark.parametrize(
     ("asked", "output"),
-    [("html", "scene.ply"), ("ply", "film.mp4"), ("auto", "calm.json"), ("auto", "scene.obj")],
+    [
+        ("html", "scene.ply"),
+        ("ply", "film.mp4"),
+        ("auto", "calm.json"),
+        ("auto", "scene.obj"),
+        ("auto", "page"),
+    ],
 )
 def test_an_ending_that_says_something_else_is_refused(asked: FormatName, output: str) -> None:
     with pytest.raises(UsageError, match=f"{output}.*--format"):

@@ -56,6 +56,16 @@ def example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
+@pytest.mark.parametrize("number", range(1, len(EXAMPLES) + 1))
+def test_a_missing_input_is_one_line(
+    number: int, example: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        example(number, "nowhere", *(["run"] if number == 7 else []))
+    assert stopped.value.code not in (0, None)
+
+
 def test_a_splat_file_is_drawn(folder: Path, example: Runner) -> None:
     said = example(1, "runs/desk/export/scene.ply")
     ahead = read_rgb(folder / "view.png")

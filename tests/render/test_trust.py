@@ -170,6 +170,23 @@ def test_the_lines_name_the_frame_and_the_cause() -> None:
     assert "0.30 (b.png)" in summary
 
 
+def test_many_problems_are_told_by_the_worst_and_a_count() -> None:
+    frames = [
+        verdict(f"{i:02d}.png", trust, "unseen") for i, trust in enumerate([0.3, 0.1, 0.9, 0.2, 0.4, 0.5])
+    ]
+    frames[2] = verdict("02.png", 0.9)
+    told = trust_report.problem_lines(frames)
+    assert [line[:6] for line in told] == ["00.png", "01.png", "03.png", "04.png", "05.png"]
+    *told, rest = trust_report.problem_lines(
+        [*frames, *(verdict(f"{i}.png", 0.45, "unseen") for i in range(10, 30))]
+    )
+    assert [line[:6] for line in told] == ["00.png", "01.png", "03.png", "04.png"], (
+        "in the order of the frames"
+    )
+    assert rest.startswith("21 more frames")
+    assert trust_report.problem_lines([verdict("a.png", 0.9)]) == []
+
+
 def test_json_is_strict_and_complete() -> None:
     data = trust_report.as_json([verdict("a.png", 0.8), verdict("b.png", 0.3, "unseen")])
     assert json.loads(json.dumps(data, allow_nan=False)) == data

@@ -82,6 +82,19 @@ def test_the_result_of_one_picture_may_be_named(tmp_path: Path, monkeypatch: pyt
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "new"]
 
 
+def test_what_no_jpeg_can_hold_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def worked(*_: object) -> None:
+        raise AssertionError("enlarged for nothing")
+
+    monkeypatch.setattr("deblurgs.restore.upscale.enlarge_pixels", worked)
+    write_png(tmp_path / "long.png", picture(20000, 4))
+    with pytest.raises(UsageError, match="65535"):
+        upscale([tmp_path / "long.png"], tmp_path / "long.jpg", UpscaleSettings(scale=4), QUIET)
+    assert [p.name for p in tmp_path.iterdir()] == ["long.png"]
+
+
 def test_bad_files_are_named_and_the_good_ones_done(tmp_path: Path) -> None:
     write_png(tmp_path / "good.png", picture(20, 20))
     (tmp_path / "empty.jpg").touch()

@@ -85,10 +85,11 @@ def align_views(
     What counts is where image points land, not where camera centres are: when all cameras look the same way, a noisy
     centre turns the world by degrees although the pictures fix it to a hundredth of that. `landmarks` [F,G,3], points
     of the source world in front of each source camera, are carried by the similarity and seen by the destination
-    camera; their displacements, in units of the focal length, are minimised by Gauss-Newton with Cauchy weights, so
-    that single lost cameras do not count. The points that a camera was estimated from are best: errors of it that
-    leave those in place are large, and mean nothing. `noise` [F] > 0: how far off each camera's picture is expected to
-    be, in any common unit; all alike without it. Begins with `align_poses`, whose errors it raises too.
+    camera; their displacements, in units of the focal length, are minimised by Gauss-Newton. Huber weights by camera
+    (what is wrong with a pose moves its whole picture) keep single lost cameras from counting much. The points that a
+    camera was estimated from are best: errors of it that leave those in place are large, and mean nothing. `noise` [F]
+    > 0: how far off each camera's picture is expected to be, in any common unit; all alike without it. Begins with
+    `align_poses`, whose errors it raises too.
     """
     paths = np.asarray(camera_from_world_dst, np.float64)[:, None]
     noise = np.ones(len(paths)) if noise is None else noise
@@ -119,7 +120,6 @@ def align_to_paths(
 
 def _aligned(src: Float64, paths: Float64, world: Float64, noise: Float64, start: Similarity) -> Similarity:
     """`align_to_paths` by Gauss-Newton from `start` and mid-exposure."""
-    expected = noise[:, None]
     seen, target = _seen(src, world)
     found, times = start, np.zeros(len(src))
     for _ in range(_ALIGN_STEPS):
@@ -132,9 +132,11 @@ def _aligned(src: Float64, paths: Float64, world: Float64, noise: Float64, start
             return start
         depth = np.where(usable, local[..., 2], 1.0)
         residual = np.where(usable[..., None], local[..., :2] / depth[..., None] - target, 0.0)
-        size = np.linalg.norm(residual, axis=-1) / expected
-        scale = max(float(np.median(size[usable])), 1e-12)
-        weight = np.where(usable, 1.0 / (1.0 + (size / scale) ** 2), 0.0) / expected**2 / world.shape[1]
+        count = usable.sum(axis=1)
+        size = np.sqrt((residual**2).sum(axis=(1, 2)) / np.maximum(count, 1)) / noise  # [F]
+        scale = max(float(np.median(size[count > 0])), 1e-12)
+        trust = 1.0 / np.maximum(size / scale, 1.0) / noise**2  # Huber's
+        weight = np.where(usable, trust[:, None] / world.shape[1], 0.0)
         step, later = _aligning_step(
             moved, local, depth, residual, weight, poses, _local(velocities, moved), times
         )

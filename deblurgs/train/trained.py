@@ -16,9 +16,9 @@ from deblurgs.scene.transform import Similarity
 from deblurgs.train.model import AnyTrajectory
 from deblurgs.train.views import count_views, exposure_lengths_px
 
-SFM_NOISE_PX = 1.0
+SFM_NOISE_PX = 0.2
 """How far off structure from motion has a sharp frame."""
-SFM_NOISE_OF_BLUR = 0.03
+SFM_NOISE_OF_BLUR = 0.1
 """How much further off its path, as a share of the path's length, it has a blurred one."""
 PLACES = 33
 """Places on a path at which structure from motion may have seen the frame."""

@@ -32,6 +32,8 @@ def test_bands_cover_every_row_once() -> None:
         bands = row_bands(Camera(64, height, 50.0, 50.0, 32.0, height / 2))
         rows = [r for top, bottom in bands for r in range(top, bottom)]
         assert rows == list(range(height)) and len(bands) <= 8
+        # Of a small picture, too, as many as there are tiles: four bands make the readout come out too short.
+        assert len(bands) >= min(-(-height // 16), 6)
 
 
 def test_a_readout_of_nearly_nothing_is_a_global_shutter() -> None:
@@ -39,8 +41,9 @@ def test_a_readout_of_nearly_nothing_is_a_global_shutter() -> None:
     scene = gaussians()
     still = frame_light(scene, trajectory(0.0), 0, CAMERA, u, weights)
     rolled = frame_light(scene, trajectory(1e-6), 0, CAMERA, u, weights)
-    # Bands narrow the margin of the frustum, which only Gaussians far outside the picture can notice.
-    assert (still - rolled).abs().max() < 2e-3
+    # Bands narrow the margin of the frustum, which large Gaussians notice whose middle lies outside their band.
+    assert (still - rolled).abs().max() < 6e-3
+    assert (still - rolled).abs().mean() < 2e-4
 
 
 def test_every_row_sees_the_pose_of_its_own_time() -> None:
@@ -56,7 +59,7 @@ def test_every_row_sees_the_pose_of_its_own_time() -> None:
         tangents = torch.zeros(len(u), 6)
         tangents[:, 0] = -offset
         wanted = exposure_image(scene, se3_exp(tangents), weights, CAMERA).image
-        assert (rolled[top:bottom] - wanted[top:bottom]).abs().max() < 2e-3
+        assert (rolled[top:bottom] - wanted[top:bottom]).abs().max() < 6e-3
 
 
 @pytest.mark.parametrize("readout", [0.6, -0.4])

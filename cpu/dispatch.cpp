@@ -68,7 +68,6 @@ double deblurgs_constant(const char* name) {
     } constants[] = {
         {"NEAR", DEBLURGS_NEAR},
         {"EPS2D", DEBLURGS_EPS2D},
-        {"FRUSTUM_MARGIN", DEBLURGS_FRUSTUM_MARGIN},
         {"ALPHA_CUTOFF", DEBLURGS_ALPHA_CUTOFF},
         {"OPACITY_MAX", DEBLURGS_OPACITY_MAX},
         {"TRANSMITTANCE_STOP", DEBLURGS_TRANSMITTANCE_STOP},

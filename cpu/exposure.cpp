@@ -87,8 +87,6 @@ void describe(Job& job, deblurgs_cpu_handle& h, const deblurgs_exposure& e) {
     job.views = h.views.data();
     job.tiles_x = (e.width + DEBLURGS_TILE - 1) / DEBLURGS_TILE;
     job.tiles_y = (e.height + DEBLURGS_TILE - 1) / DEBLURGS_TILE;
-    job.limit_u = DEBLURGS_FRUSTUM_MARGIN * std::fmax(e.cx, (float)e.width - e.cx) / e.fx;
-    job.limit_v = DEBLURGS_FRUSTUM_MARGIN * std::fmax(e.cy, (float)e.height - e.cy) / e.fy;
 }
 
 int64_t num_gaussian_tasks(const deblurgs_exposure& e) {

@@ -270,7 +270,7 @@ def preset(name: PresetName) -> TrainConfig:
         )  # fmt: skip
     if name == "best":
         return TrainConfig(
-            max_side=1920, steps=(1500, 5000, 4000), density=DensityConfig(max_gaussians=60_000),
+            max_side=1920, steps=(1500, 5000, 2500), cool_from=0.75, density=DensityConfig(max_gaussians=60_000),
         )  # fmt: skip
     return TrainConfig()
 

@@ -339,7 +339,7 @@ def _stem(name: str) -> str:
 def _nothing_found(folder: Path, names: list[str], ignored: list[tuple[str, str]]) -> str:
     """What lies there instead of images, so that the user sees the mistake."""
     if not names:
-        return f"the folder {folder} is empty: it holds neither photos nor a video"
+        return f"the folder {folder} is empty: there is neither a photo nor a video in it"
     suffixes: dict[str, int] = {}
     for name in names:
         kind = "folder" if (folder / name).is_dir() else (Path(name).suffix.lower() or "no suffix")

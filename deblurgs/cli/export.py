@@ -37,7 +37,7 @@ class Export:
     run: Source
     """The run folder."""
     format: FormatName = "auto"
-    """auto: what the ending of --output says, else html.
+    """auto: what the ending of --output says; html without --output.
     html: one page with the scene and a viewer, for any browser, offline.
     ply, spz, splat: splats for viewers and editors.
     colmap, transforms: a folder with refined cameras and sharp images, for COLMAP or for nerfstudio.
@@ -92,11 +92,7 @@ def format_meant(asked: FormatName, output: Path | None) -> "Format":
     by_ending = _ENDINGS.get(ending)
     if asked == "auto":
         if output is not None and by_ending is None:
-            if not ending:
-                raise UsageError(
-                    f"{output}: a name without an ending leaves open which format is meant; add --format"
-                )
-            raise UsageError(f"{output}: the ending does not tell which format is meant; add --format")
+            raise UsageError(f"{output}: the name does not tell which format is meant; add --format")
         return by_ending or "html"
     if by_ending not in (None, asked):
         raise UsageError(

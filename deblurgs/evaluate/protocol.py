@@ -31,6 +31,7 @@ from deblurgs.math.metrics import psnr, ssim
 from deblurgs.render.render import reblurred_frame, restored_frame
 from deblurgs.scene.camera import Camera
 from deblurgs.scene.gaussians import Gaussians
+from deblurgs.scene.transform import Similarity
 from deblurgs.train.data import TrainingSet, pyramid_level, training_camera
 from deblurgs.train.loop import Probe, train
 from deblurgs.train.model import AnyTrajectory
@@ -86,6 +87,8 @@ class Row:
 
 
 Picture = Callable[[str, Tensor], None]
+# Display values of a render to those of one photo.
+Develop = Callable[[Tensor], Tensor]
 # A photo [H,W,3] in [0,1] -> the same photo, restored alone.
 RestorePhoto = Callable[[Tensor], Tensor]
 
@@ -229,6 +232,24 @@ def _mask(scene: EvaluationScene, view: Reference) -> Tensor | None:
     return scene.training.masks[scene.training.names.index(view.name)]
 
 
+@torch.no_grad()
+def taken_from(
+    scene: EvaluationScene, trained: TrainedScene, view: Reference, drift: Similarity
+) -> tuple[Tensor, Tensor, Develop | None]:
+    """The poses [4,4] from which a reference is drawn, raw and aligned, and what gives the picture its colours.
+
+    drift: `trained.frame_drift()`. Of a training frame the poses are its mid-exposure's, and its own brightness and
+    colour are known.
+    """
+    if view.pose is None:
+        frame = scene.training.names.index(view.name)
+        pose = trained.trajectory.all_at(0.5)[frame]
+        photometry = copy.deepcopy(trained.photometry).to(trained.device)
+        return pose, pose, partial(photometry.photo, frame=frame)
+    moved = drift.apply_camera_from_world(view.pose.double().numpy())
+    return view.pose, torch.from_numpy(np.ascontiguousarray(moved)).float(), None
+
+
 def _score(
     scene: EvaluationScene,
     trained: TrainedScene,
@@ -240,9 +261,6 @@ def _score(
     picture: Picture | None,
 ) -> Row:
     drift = trained.frame_drift()
-    photometry = copy.deepcopy(trained.photometry).to(trained.device)
-    with torch.no_grad():
-        mid = dict(zip(scene.training.names, trained.trajectory.all_at(0.5), strict=True))
     per_view: dict[str, dict[str, float]] = {}
     scores: dict[Column, list[tuple[float, float]]] = {c: [] for c in COLUMNS}
     size = (0, 0)
@@ -252,20 +270,12 @@ def _score(
         level = pyramid_level([view.image], [camera], [_mask(scene, view)])
         target, mask = level.images[0], level.masks[0]
         line: dict[str, float] = {}
-        if view.pose is None:
-            raw = aligned = mid[view.name]
-            if method != "oracle":
-                score = _measured(_restored(scene, trained, view.name, camera, mask), target, mask)
-                scores["restored"].append(score)
-                line["restored_psnr"] = round(score[0], 3)
-        else:
-            raw = view.pose
-            moved = drift.apply_camera_from_world(view.pose.double().numpy())
-            aligned = torch.from_numpy(np.ascontiguousarray(moved)).float()
+        if view.pose is None and method != "oracle":
+            score = _measured(_restored(scene, trained, view.name, camera, mask), target, mask)
+            scores["restored"].append(score)
+            line["restored_psnr"] = round(score[0], 3)
+        raw, aligned, develop = taken_from(scene, trained, view, drift)
         g, aa, fine = trained.splats(), trained.config.antialiased, trained.config.train_scale
-        develop: Callable[[Tensor], Tensor] | None = None
-        if view.pose is None:  # a training frame, whose own brightness and colour are known
-            develop = partial(photometry.photo, frame=scene.training.names.index(view.name))
         refined = refine_pose(
             g, aligned, camera, target, antialiased=aa, develop=develop, mask=mask, supersample=fine
         )

@@ -8,9 +8,9 @@ Words on this border are the field's: means, quats, scales, opacities, viewmats.
 - viewmats [V,4,4] = camera_from_world, OpenCV axes. Pixel centres at +0.5.
 - EWA projection with the first-order perspective Jacobian, blur of `EPS2D` px^2 added to the 2-D covariance,
   Gaussians with camera z < `NEAR` dropped. In the Jacobian only, the mean's x/z is clamped to
-  +-`FRUSTUM_MARGIN` * max(cx, width - cx) / fx (y/z likewise, with cy, height, fy; no gradient through a
-  clamp that acts), so that Gaussians far outside the picture do not smear across it. The projected mean is
-  never clamped.
+  +-`FRUSTUM_MARGIN` * `Camera.extent`, max(cx, width - cx) / fx (y/z likewise, with cy, height, fy; no gradient
+  through a clamp that acts), so that Gaussians far outside the picture do not smear across it; for a band of its
+  rows the whole picture counts. The projected mean is never clamped.
 - Alpha of a pixel: opacity * exp(-0.5 d^T conic d), dropped below `ALPHA_CUTOFF`; *opacity* is clamped to
   `OPACITY_MAX` once per Gaussian (not alpha per pixel). Compositing runs front to back by camera z of the
   mean, ties by index; a Gaussian is composited while the transmittance before it is >= `TRANSMITTANCE_STOP`.
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
     from deblurgs.scene.camera import Camera
 
+FRUSTUM_MARGIN = 1.3
 # Shared with include/deblurgs/raster.h; a test compares them.
 NEAR = 0.01
 EPS2D = 0.3
-FRUSTUM_MARGIN = 1.3
 ALPHA_CUTOFF = 1.0 / 255.0
 OPACITY_MAX = 0.99
 TRANSMITTANCE_STOP = 1e-4

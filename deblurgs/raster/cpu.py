@@ -8,7 +8,7 @@ from torch import Tensor
 
 from deblurgs.errors import ResourceError
 from deblurgs.raster import native
-from deblurgs.raster.api import Rendered, ScreenStatistics
+from deblurgs.raster.api import FRUSTUM_MARGIN, Rendered, ScreenStatistics
 from deblurgs.raster.backend import check_inputs
 from deblurgs.scene.camera import Camera
 
@@ -118,10 +118,11 @@ def _check(status: int, library: ctypes.CDLL, handle: int) -> None:
 def _exposure(tensors: dict[str, Tensor | None], camera: Camera, degree: int, flags: int) -> native.Exposure:
     means, rest, viewmats = tensors["means"], tensors["sh_rest"], tensors["viewmats"]
     assert means is not None and rest is not None and viewmats is not None
+    limit_u, limit_v = (FRUSTUM_MARGIN * reach for reach in camera.extent)
     return native.Exposure(
         num_gaussians=means.shape[0], num_views=viewmats.shape[0], width=camera.width, height=camera.height,
         sh_degree=degree, sh_stored=rest.shape[1] + 1, flags=flags,
-        fx=camera.fx, fy=camera.fy, cx=camera.cx, cy=camera.cy,
+        fx=camera.fx, fy=camera.fy, cx=camera.cx, cy=camera.cy, limit_u=limit_u, limit_v=limit_v,
         **{name: None if t is None or t.numel() == 0 else t.data_ptr() for name, t in tensors.items()},
     )  # fmt: skip
 

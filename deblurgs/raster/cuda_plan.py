@@ -70,9 +70,8 @@ class Exposure:
 
     def lens(self) -> list[np.float32]:
         c = self.camera
-        limit_u = FRUSTUM_MARGIN * max(c.cx, c.width - c.cx) / c.fx
-        limit_v = FRUSTUM_MARGIN * max(c.cy, c.height - c.cy) / c.fy
-        return [np.float32(value) for value in (c.fx, c.fy, c.cx, c.cy, limit_u, limit_v)]
+        limits = (FRUSTUM_MARGIN * reach for reach in c.extent)
+        return [np.float32(value) for value in (c.fx, c.fy, c.cx, c.cy, *limits)]
 
     def sizes(self) -> list[np.int32]:
         return [np.int32(self.num_gaussians), np.int32(self.num_views)]

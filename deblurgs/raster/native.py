@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deblurgs.errors import UsageError
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 LIBRARY = "libdeblurgs_cpu"
 
 _f32 = ctypes.c_void_p  # pointers travel as addresses: torch owns the memory
@@ -21,6 +21,7 @@ class Exposure(ctypes.Structure):
         ("num_views", ctypes.c_int32), ("width", ctypes.c_int32), ("height", ctypes.c_int32),
         ("sh_degree", ctypes.c_int32), ("sh_stored", ctypes.c_int32), ("flags", ctypes.c_int32),
         ("fx", ctypes.c_float), ("fy", ctypes.c_float), ("cx", ctypes.c_float), ("cy", ctypes.c_float),
+        ("limit_u", ctypes.c_float), ("limit_v", ctypes.c_float),
         ("means", _f32), ("quats", _f32), ("scales", _f32), ("opacities", _f32), ("sh0", _f32), ("sh_rest", _f32),
         ("viewmats", _f32), ("weights", _f32), ("background", _f32),
     ]  # fmt: skip

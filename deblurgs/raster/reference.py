@@ -159,8 +159,7 @@ def _project(
     x, y, z = mean_camera.unbind(-1)
     mean_px = torch.stack([camera.fx * x / z + camera.cx, camera.fy * y / z + camera.cy], dim=-1)
 
-    limit_x = FRUSTUM_MARGIN * max(camera.cx, camera.width - camera.cx) / camera.fx
-    limit_y = FRUSTUM_MARGIN * max(camera.cy, camera.height - camera.cy) / camera.fy
+    limit_x, limit_y = (FRUSTUM_MARGIN * reach for reach in camera.extent)
     zero = torch.zeros_like(z)
     row_x = torch.stack([camera.fx / z, zero, -camera.fx * (x / z).clamp(-limit_x, limit_x) / z], dim=-1)
     row_y = torch.stack([zero, camera.fy / z, -camera.fy * (y / z).clamp(-limit_y, limit_y) / z], dim=-1)

@@ -71,8 +71,8 @@ def problem_lines(verdicts: Sequence[FrameTrust]) -> list[str]:
     worst = sorted(problems, key=lambda v: v.trust)[: _MOST_LINES - 1]
     return [
         *(problem_line(v) for v in problems if v in worst),
-        f"{len(problems) - len(worst)} more frames are not reliable, each trusted more than these; trust.json and the "
-        "report tell of each",
+        f"{len(problems) - len(worst)} more frames are not reliable, none trusted less than these; trust.json tells of "
+        "each",
     ]
 
 

@@ -1,5 +1,7 @@
 """The similarity between two world frames from matched points, camera poses, or what the cameras see."""
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,8 @@ _ALIGN_STEPS = 30
 _ALIGNED = 1e-8
 """Of the scale, of an angle, and of an exposure's length."""
 _UNIFORM_VARIANCE = 1.0 / 12.0
+_LOST = 100.0
+"""Times the median of all, in units of what is expected."""
 
 
 def umeyama(
@@ -85,8 +89,8 @@ def align_views(
     What counts is where image points land, not where camera centres are: when all cameras look the same way, a noisy
     centre turns the world by degrees although the pictures fix it to a hundredth of that. `landmarks` [F,G,3], points
     of the source world in front of each source camera, are carried by the similarity and seen by the destination
-    camera; their displacements, in units of the focal length, are minimised by Gauss-Newton. Huber weights by camera
-    (what is wrong with a pose moves its whole picture) keep single lost cameras from counting much. The points that a
+    camera; their displacements, in units of the focal length, are minimised by Gauss-Newton. Cameras are weighted as a
+    whole, since what is wrong with a pose moves its whole picture, and single lost ones hardly count. The points that a
     camera was estimated from are best: errors of it that leave those in place are large, and mean nothing. `noise` [F]
     > 0: how far off each camera's picture is expected to be, in any common unit; all alike without it. Begins with
     `align_poses`, whose errors it raises too.
@@ -114,29 +118,66 @@ def align_to_paths(
     src, on_paths = np.asarray(camera_from_world_src, np.float64), np.asarray(paths, np.float64)
     world, expected = np.asarray(landmarks, np.float64), np.asarray(noise, np.float64)
     middle = on_paths[:, on_paths.shape[1] // 2]
-    found = _aligned(src, middle[:, None], world, expected, align_poses(src, middle))
-    return found if on_paths.shape[1] == 1 else _aligned(src, on_paths, world, expected, found)
+    found = _aligned(src, middle[:, None], world, expected, align_poses(src, middle), _by_point)
+    kept = ~_lost(src, middle, world, expected, found)
+    return _aligned(src[kept], on_paths[kept], world[kept], expected[kept], found, _by_camera)
 
 
-def _aligned(src: Float64, paths: Float64, world: Float64, noise: Float64, start: Similarity) -> Similarity:
+Weights = Callable[[Float64, NDArray[np.bool_]], Float64]
+"""How much residuals count: their sizes [F,G] in units of the noise and whether they exist, to weights [F,G]."""
+
+
+def _by_point(size: Float64, usable: NDArray[np.bool_]) -> Float64:
+    """Cauchy's: what is far off hardly counts, so that the way to the others is found from afar."""
+    scale = max(float(np.median(size[usable])), 1e-12)
+    return np.where(usable, 1.0 / (1.0 + (size / scale) ** 2), 0.0)
+
+
+def _by_camera(size: Float64, usable: NDArray[np.bool_]) -> Float64:
+    """Huber's, one for each camera: what is wrong with a pose moves its whole picture."""
+    count = usable.sum(axis=1)
+    whole = np.sqrt(np.where(usable, size**2, 0.0).sum(axis=1) / np.maximum(count, 1))
+    scale = max(float(np.median(whole[count > 0])), 1e-12)
+    return np.where(usable, 1.0 / np.maximum(whole / scale, 1.0)[:, None], 0.0)
+
+
+def _lost(src: Float64, dst: Float64, world: Float64, noise: Float64, found: Similarity) -> NDArray[np.bool_]:
+    """[F]: the cameras that are so far off that they are no noisy measurement of anything."""
+    residual, usable, *_ = _residuals(src, dst, world, found)
+    size = np.linalg.norm(residual, axis=-1) / noise[:, None]
+    whole = np.array([np.median(s[u]) if u.any() else np.inf for s, u in zip(size, usable, strict=True)])
+    return whole > _LOST * max(float(np.median(whole)), 1e-12)
+
+
+def _residuals(
+    src: Float64, poses: Float64, world: Float64, found: Similarity
+) -> tuple[Float64, NDArray[np.bool_], Float64, Float64, Float64]:
+    """Where points [F,G,3] are seen by the poses [F,4,4] less where they were seen, [F,G,2] in focal lengths; whether
+    they are seen at all; their places in the destination world and in each camera, and their depths there.
+
+    A point behind the camera has no picture; it comes back when the others have pulled the similarity there.
+    """
+    seen = _local(src, world)
+    moved = np.asarray(found.apply_points(world), np.float64)
+    local = _local(poses, moved)
+    usable = local[..., 2] > 1e-3 * seen[..., 2]
+    depth = np.where(usable, local[..., 2], 1.0)
+    difference = local[..., :2] / depth[..., None] - seen[..., :2] / seen[..., 2:]
+    return np.where(usable[..., None], difference, 0.0), usable, moved, local, depth
+
+
+def _aligned(
+    src: Float64, paths: Float64, world: Float64, noise: Float64, start: Similarity, weights: Weights
+) -> Similarity:
     """`align_to_paths` by Gauss-Newton from `start` and mid-exposure."""
-    seen, target = _seen(src, world)
     found, times = start, np.zeros(len(src))
     for _ in range(_ALIGN_STEPS):
         poses, velocities = _on_paths(paths, times)
-        moved = np.asarray(found.apply_points(world), np.float64)
-        local = _local(poses, moved)
-        # A point behind the camera has no picture; it comes back when the others have pulled the similarity there.
-        usable = local[..., 2] > 1e-3 * seen[..., 2]
+        residual, usable, moved, local, depth = _residuals(src, poses, world, found)
         if not usable.any():
             return start
-        depth = np.where(usable, local[..., 2], 1.0)
-        residual = np.where(usable[..., None], local[..., :2] / depth[..., None] - target, 0.0)
-        count = usable.sum(axis=1)
-        size = np.sqrt((residual**2).sum(axis=(1, 2)) / np.maximum(count, 1)) / noise  # [F]
-        scale = max(float(np.median(size[count > 0])), 1e-12)
-        trust = 1.0 / np.maximum(size / scale, 1.0) / noise**2  # Huber's
-        weight = np.where(usable, trust[:, None] / world.shape[1], 0.0)
+        size = np.linalg.norm(residual, axis=-1) / noise[:, None]
+        weight = weights(size, usable) / noise[:, None] ** 2 / world.shape[1]
         step, later = _aligning_step(
             moved, local, depth, residual, weight, poses, _local(velocities, moved), times
         )
@@ -173,12 +214,6 @@ def picture_grid(
     seen = rays * extents[:, None] * np.asarray(depths, np.float64)[:, None, None]
     poses = np.asarray(camera_from_world, np.float64)
     return np.einsum("fji,fgj->fgi", poses[:, :3, :3], seen - poses[:, None, :3, 3])
-
-
-def _seen(camera_from_world: Float64, world: Float64) -> tuple[Float64, Float64]:
-    """Points [F,G,3] in each camera's coordinates, and where in its picture [F,G,2] they are, in focal lengths."""
-    local = _local(camera_from_world, world)
-    return local, local[..., :2] / local[..., 2:]
 
 
 def _local(camera_from_world: Float64, world: Float64) -> Float64:

@@ -33,3 +33,26 @@ class Camera:
             width, height, self.fx * scale, self.fy * scale,
             width / 2 + (self.cx - self.width / 2) * scale, height / 2 + (self.cy - self.height / 2) * scale,
         )  # fmt: skip
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """How far the picture reaches from the optical axis to its farther side, in focal lengths: |x/z| and |y/z|."""
+        return (
+            max(self.cx, self.width - self.cx) / self.fx,
+            max(self.cy, self.height - self.cy) / self.fy,
+        )
+
+    def rows(self, top: int, bottom: int) -> "RowBand":
+        """The camera of the rows [top, bottom) alone."""
+        return RowBand(self.width, bottom - top, self.fx, self.fy, self.cx, self.cy - top, self.extent)
+
+
+@dataclass(frozen=True)
+class RowBand(Camera):
+    """Some rows of a larger picture, drawn as they are there: they reach as far from the axis as the whole of it."""
+
+    whole_extent: tuple[float, float]
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        return self.whole_extent

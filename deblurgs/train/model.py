@@ -1,5 +1,7 @@
 """The forward model of one frame: Gaussians and a trajectory in, the light of its exposure out."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -13,8 +15,8 @@ from deblurgs.train.slices import slice_covariance, spread
 
 AnyTrajectory = Trajectory | ContinuousTrajectory
 
-# A rolling shutter is rendered in this many bands of rows, each with the poses of its middle row. Few bands are no mere
-# loss of accuracy: with four of them the readout came out a sixth too short.
+# A rolling shutter is rendered in at most this many bands of rows, each with the poses of its middle row. Few bands are
+# no mere loss of accuracy: with four of them the readout comes out a seventh too short.
 NUM_BANDS = 8
 # Bands end where the rasterizer's tiles do.
 _TILE_ROWS = 16
@@ -65,7 +67,7 @@ def frame_light(
     for top, bottom in bands:
         row = 0.5 * (top + bottom) / camera.height
         poses = trajectory.of_frame(frame, u, row)
-        band = Camera(camera.width, bottom - top, camera.fx, camera.fy, camera.cx, camera.cy - top)
+        band = camera.rows(top, bottom)
         seen = ScreenStatistics() if statistics is not None else None
         parts.append(
             exposure_image(
@@ -120,6 +122,8 @@ def gathered(light: Tensor, factor: int) -> Tensor:
 
 
 def row_bands(camera: Camera) -> list[tuple[int, int]]:
-    """Rows [top, bottom) of the bands that a rolling shutter is rendered in."""
-    rows = -(-camera.height // (NUM_BANDS * _TILE_ROWS)) * _TILE_ROWS
-    return [(top, min(top + rows, camera.height)) for top in range(0, camera.height, rows)]
+    """Rows [top, bottom) of the bands that a rolling shutter is rendered in, as even as rows of tiles allow."""
+    tiles = -(-camera.height // _TILE_ROWS)
+    bands = min(NUM_BANDS, tiles)
+    edges = [min(i * tiles // bands * _TILE_ROWS, camera.height) for i in range(bands + 1)]
+    return list(pairwise(edges))

@@ -18,11 +18,10 @@
 #define DEBLURGS_API __attribute__((visibility("default")))
 #endif
 
-#define DEBLURGS_ABI_VERSION 2
+#define DEBLURGS_ABI_VERSION 3
 
 #define DEBLURGS_NEAR 0.01f
 #define DEBLURGS_EPS2D 0.3f
-#define DEBLURGS_FRUSTUM_MARGIN 1.3f
 #define DEBLURGS_ALPHA_CUTOFF (1.0f / 255.0f)
 #define DEBLURGS_OPACITY_MAX 0.99f
 #define DEBLURGS_TRANSMITTANCE_STOP 1e-4f
@@ -60,6 +59,7 @@ typedef struct deblurgs_exposure {
     int32_t sh_stored;            /* stored coefficients per channel: 1, 4, 9 or 16 */
     int32_t flags;
     float fx, fy, cx, cy;         /* pixels; the centre of the top-left pixel is (0.5, 0.5) */
+    float limit_u, limit_v;       /* bounds of |x/z| and |y/z| of a mean in the Jacobian */
     const float *means, *quats, *scales, *opacities, *sh0, *sh_rest, *viewmats, *weights, *background;
 } deblurgs_exposure;
 

@@ -61,7 +61,7 @@ def test_same_bits_for_any_number_of_threads(isa: str, monkeypatch: pytest.Monke
 
 def test_constants_are_those_of_the_border() -> None:
     assert library is not None
-    names = ("NEAR", "EPS2D", "FRUSTUM_MARGIN", "ALPHA_CUTOFF", "OPACITY_MAX", "TRANSMITTANCE_STOP")
+    names = ("NEAR", "EPS2D", "ALPHA_CUTOFF", "OPACITY_MAX", "TRANSMITTANCE_STOP")
     for name in names:
         expected = ctypes.c_float(getattr(api, name)).value
         assert library.deblurgs_constant(name.encode()) == expected, name

@@ -264,10 +264,18 @@ def apart(dst_from_src: Similarity, src: np.ndarray, dst: np.ndarray) -> float:
     return float(np.linalg.norm(local[:, :2] / local[:, 2:], axis=1).mean())
 
 
-def test_a_lost_camera_does_not_count() -> None:
+@pytest.mark.parametrize(
+    "lost",
+    [
+        {4: [0.5, 0, 0, 0, 0.4, 0]}, {4: [0, 0, 0, 0, 0.8, 0]}, {4: [0, 0, 0, 1.5, 0, 0]}, {4: [5, 0, 0, 0, 0, 0]},
+        {4: [0, 0, 0, 0, 3.14, 0]}, {2: [0, 0, 0, 0.9, 0, 0], 9: [0.3, 0, 0, 0, -0.6, 0]},
+    ],
+)  # fmt: skip
+def test_lost_cameras_do_not_count(lost: dict[int, list[float]]) -> None:
     src = facing_forward(12)
     dst = B_FROM_A.apply_camera_from_world(src)
-    dst[4] = se3_exp(torch.tensor([0.5, 0, 0, 0, 0.4, 0], dtype=torch.float64)).numpy() @ dst[4]
+    for i, off in lost.items():
+        dst[i] = se3_exp(torch.tensor(off, dtype=torch.float64)).numpy() @ dst[i]
     assert_same(align_views(src, dst, grid(src)), B_FROM_A, atol=2e-3)
 
 

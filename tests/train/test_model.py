@@ -28,12 +28,11 @@ def trajectory(readout: float) -> Trajectory:
 
 
 def test_bands_cover_every_row_once() -> None:
-    for height in (20, 32, 100, 333, 1080):
+    for height in range(1, 1100):
         bands = row_bands(Camera(64, height, 50.0, 50.0, 32.0, height / 2))
         rows = [r for top, bottom in bands for r in range(top, bottom)]
-        assert rows == list(range(height)) and len(bands) <= 8
-        # Of a small picture, too, as many as there are tiles: four bands make the readout come out too short.
-        assert len(bands) >= min(-(-height // 16), 6)
+        assert rows == list(range(height))
+        assert len(bands) == min(-(-height // 16), 8), "as many as there are rows of tiles"
 
 
 def test_a_readout_of_nearly_nothing_is_a_global_shutter() -> None:
@@ -41,9 +40,7 @@ def test_a_readout_of_nearly_nothing_is_a_global_shutter() -> None:
     scene = gaussians()
     still = frame_light(scene, trajectory(0.0), 0, CAMERA, u, weights)
     rolled = frame_light(scene, trajectory(1e-6), 0, CAMERA, u, weights)
-    # Bands narrow the margin of the frustum, which large Gaussians notice whose middle lies outside their band.
-    assert (still - rolled).abs().max() < 6e-3
-    assert (still - rolled).abs().mean() < 2e-4
+    assert (still - rolled).abs().max() < 1e-5
 
 
 def test_every_row_sees_the_pose_of_its_own_time() -> None:
@@ -59,14 +56,20 @@ def test_every_row_sees_the_pose_of_its_own_time() -> None:
         tangents = torch.zeros(len(u), 6)
         tangents[:, 0] = -offset
         wanted = exposure_image(scene, se3_exp(tangents), weights, CAMERA).image
-        assert (rolled[top:bottom] - wanted[top:bottom]).abs().max() < 6e-3
+        assert (rolled[top:bottom] - wanted[top:bottom]).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("readout", [0.6, -0.4])
 def test_the_readout_is_found_from_the_picture(readout: float) -> None:
+    """Each row of the picture has its own time, unlike those of a band; with four bands it is found 14 % short."""
     u, weights = sample_exposure(3)
-    scene = gaussians()
-    target = frame_light(scene, trajectory(readout), 0, CAMERA, u, weights).detach()
+    scene, motion = gaussians(), trajectory(readout)
+    with torch.no_grad():
+        rows = []
+        for y in range(CAMERA.height):
+            poses = motion.of_frame(0, u, (y + 0.5) / CAMERA.height)
+            rows.append(exposure_image(scene, poses, weights, CAMERA.rows(y, y + 1)).image)
+    target = torch.cat(rows)
     path = trajectory(0.0)
     with torch.no_grad():
         # Knots span exposure and readout, so the same motion needs wider ones at a longer readout.
@@ -74,11 +77,11 @@ def test_the_readout_is_found_from_the_picture(readout: float) -> None:
     path.readout.requires_grad_()
     path.knots.requires_grad_()
     adam = torch.optim.Adam([{"params": [path.readout], "lr": 2e-2}, {"params": [path.knots], "lr": 3e-4}])
-    for _ in range(150):
+    for _ in range(400):
         adam.zero_grad()
         (frame_light(scene, path, 0, CAMERA, u, weights) - target).square().mean().backward()
         adam.step()
-    assert float(path.readout.detach()) == pytest.approx(readout, rel=0.15)
+    assert float(path.readout.detach()) == pytest.approx(readout, rel=0.07)
 
 
 def test_light_drawn_finer_is_averaged_to_the_photos_pixels() -> None:

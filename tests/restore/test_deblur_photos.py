@@ -198,6 +198,19 @@ def test_one_photo_goes_into_a_file_of_that_name(tmp_path: Path, identity: Path)
     ]
 
 
+def test_what_no_jpeg_can_hold_is_refused_before_the_work(
+    tmp_path: Path, identity: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def worked(*_: object, **__: object) -> None:
+        raise AssertionError("restored for nothing")
+
+    monkeypatch.setattr("deblurgs.capture.save_photo._JPEG_MAX_SIDE", 19)
+    monkeypatch.setattr("deblurgs.restore.tiling.restore_pixels", worked)
+    write_png(tmp_path / "a.png", picture())
+    with pytest.raises(UsageError, match="19 pixels per side"):
+        deblur([tmp_path / "a.png"], tmp_path / "a.jpg", DeblurConfig(weights=identity), Log(quiet=True))
+
+
 def test_all_targets_are_looked_at_before_the_first_photo_is_restored(tmp_path: Path, run) -> None:
     for name in ("a.png", "b.png"):
         Image.fromarray(picture()).save(tmp_path / name)

@@ -75,7 +75,7 @@ def real_pairs(folder: Path) -> list[tuple[str, Pixels, Pixels]]:
 
 
 def methods(weights: Path | None, ensemble: bool, maxim_folder: Path | None) -> dict[str, Method]:
-    network = load_network(weights).to(memory_format=torch.channels_last)
+    network = load_network(weights).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     known: dict[str, Method] = {
         "identity": lambda x: x,
         "bicubic": _bicubic,

@@ -87,7 +87,7 @@ class Training:
         """bf16: also on a CPU. On a GPU that has it, it is always used."""
         self.device = torch.device(device)
         self.bf16 = bf16 or (self.device.type == "cuda" and torch.cuda.is_bf16_supported())
-        self.network = MimoUNet(config).to(self.device, memory_format=torch.channels_last)
+        self.network = MimoUNet(config).to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.average = MimoUNet(config).to(self.device)
         self.average.load_state_dict(self.network.state_dict())
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-3, weight_decay=1e-4)

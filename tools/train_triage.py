@@ -78,8 +78,8 @@ def make_samples(folder: Path, seed: int, plan: tuple[int, ...] = PLAN) -> Sampl
     columns = list(zip(*table, strict=True))
     return Samples(
         np.stack(columns[0]), *(np.asarray(column) for column in columns[1:]),
-        np.concatenate([p[0] for p in patches]), np.concatenate([p[1] for p in patches]).astype(np.int64),
-        np.concatenate([np.full(len(p[0]), p[2]) for p in patches]),
+        np.concatenate([p[0] for p in patches]), np.concatenate([p[1] for p in patches]).astype(np.int64),  # pyright: ignore[reportCallIssue]
+        np.concatenate([np.full(len(p[0]), p[2]) for p in patches]),  # pyright: ignore[reportCallIssue]
     )  # fmt: skip
 
 

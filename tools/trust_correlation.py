@@ -85,7 +85,7 @@ def twins_of(run: Path, work: Path) -> EvaluationScene:
         raise SystemExit(f"{run}: the capture has no sharp twins (a folder sharp/ beside images/)")
     without_tests = dataclasses.replace(capture, test_frames=[])
     return evaluation_scene(
-        run.name, None, without_tests, model, training_set(model), run / "sfm", work, Log()
+        run.name, None, without_tests, model, training_set(model, capture), run / "sfm", work, Log()
     )
 
 

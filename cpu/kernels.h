@@ -59,7 +59,6 @@ struct Job {
     float* tile_background; // [tiles, 3]
     float* tile_gradient;   // [tiles, 3, 256]
     int tiles_x, tiles_y;
-    float limit_u, limit_v;
     bool keep;
 };
 

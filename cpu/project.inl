@@ -107,7 +107,7 @@ DEBLURGS_INLINE Mat3<F> pose_rotation(const ViewPose& p) {
 }
 DEBLURGS_INLINE Pinhole<F> pinhole_of(const Job& job) {
     const deblurgs_exposure& in = *job.in;
-    return {F(in.fx), F(in.fy), F(in.cx), F(in.cy), F(job.limit_u), F(job.limit_v)};
+    return {F(in.fx), F(in.fy), F(in.cx), F(in.cy), F(in.limit_u), F(in.limit_v)};
 }
 
 // Unit direction from the camera centre and the reciprocal of the distance.

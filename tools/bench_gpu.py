@@ -47,7 +47,7 @@ def methods(item: WorkItem, weights: Tensor) -> dict[str, Render | str]:
     probe = weights[:1, None]
 
     def batched(backend: Backend) -> Render:
-        return lambda leaves: backend.render_exposure(*leaves, weights, item.camera).image  # pyright: ignore[reportCallIssue]
+        return lambda leaves: backend.render_exposure(*leaves, weights=weights, camera=item.camera).image
 
     def looped(backend: Backend) -> Render:
         one = weights.new_ones(1)
@@ -56,10 +56,7 @@ def methods(item: WorkItem, weights: Tensor) -> dict[str, Render | str]:
             total: Tensor | float = 0.0
             for view in range(len(weights)):
                 image = backend.render_exposure(
-                    *leaves[:6],
-                    leaves[6][view : view + 1],
-                    one,
-                    item.camera,  # pyright: ignore[reportCallIssue]
+                    *leaves[:6], viewmats=leaves[6][view : view + 1], weights=one, camera=item.camera
                 ).image
                 total = total + weights[view] * image
             assert isinstance(total, Tensor)

@@ -66,7 +66,7 @@ def write_colmap(folder: Path, item: WorkItem) -> None:
     )
     records = [struct.pack("<Q", len(item.viewmats))]
     for i, viewmat in enumerate(item.viewmats):
-        image = rasterize(*gaussians.values(), viewmat, camera).image  # pyright: ignore[reportCallIssue]
+        image = rasterize(*gaussians.values(), viewmat=viewmat, camera=camera).image
         name = f"{i:03d}.png"
         iio.imwrite(pictures / name, (255 * image.clamp(0, 1)).round().to(torch.uint8).numpy())
         quat, shift = from_matrix(viewmat[:3, :3]).tolist(), viewmat[:3, 3].tolist()

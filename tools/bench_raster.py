@@ -64,7 +64,7 @@ def measure_raster(views: int, degree: int, isa: str, repeats: int) -> dict[str,
     def forward() -> Any:
         for leaf in leaves:
             leaf.grad = None
-        return backend.render_exposure(*leaves, item.weights, item.camera).image  # pyright: ignore[reportCallIssue]
+        return backend.render_exposure(*leaves, weights=item.weights, camera=item.camera).image
 
     result: dict[str, Any] = timed(forward, lambda image: image.backward(item.image_gradient), repeats)
     pairs = library.deblurgs_cpu_pairs(cpu._idle[-1])
@@ -124,12 +124,12 @@ def measure_step(views: int, degree: int, torch_threads: int, repeats: int) -> d
     steps, renders = [], []
     for _ in range(repeats + 3):
         start = time.perf_counter()
-        image = backend.render_exposure(*leaves, item.weights, item.camera).image  # pyright: ignore[reportCallIssue]
+        image = backend.render_exposure(*leaves, weights=item.weights, camera=item.camera).image
         image.backward(item.image_gradient)
         renders.append(1e3 * (time.perf_counter() - start))
         optimizer.zero_grad()
         start = time.perf_counter()
-        image = backend.render_exposure(*leaves, item.weights, item.camera).image  # pyright: ignore[reportCallIssue]
+        image = backend.render_exposure(*leaves, weights=item.weights, camera=item.camera).image
         photometric_loss(image, observed).backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -74,10 +74,7 @@ def answer(case: Oracle, backend: Backend, device: str, dtype: torch.dtype) -> d
     """image, alpha, depth and `gradient.<argument>`, float32 in host memory."""
     leaves = [case.leaves[n].to(device, dtype).clone().requires_grad_() for n in NAMES]
     out = backend.render_exposure(
-        *leaves,
-        case.weights.to(device, dtype),
-        case.camera,
-        antialiased=case.antialiased,  # pyright: ignore[reportCallIssue]
+        *leaves, weights=case.weights.to(device, dtype), camera=case.camera, antialiased=case.antialiased
     )
     out.image.backward(case.image_gradient.to(device, dtype))
     found = {"image": out.image, "alpha": out.alpha, "depth": out.depth}

@@ -162,3 +162,16 @@ def test_wide_gaussians_cover_every_pixel_of_a_large_picture(exact: Contract) ->
     camera = Camera(150, 130, 90.0, 90.0, 70.0, 60.0)
     # The gradient of the thin axis is a difference of large numbers.
     compare(exact, scene, eye(), camera, torch.Generator().manual_seed(5), tolerance=2e-4)
+
+
+def test_a_band_of_rows_is_drawn_as_in_the_whole_picture(exact: Contract, generator: torch.Generator) -> None:
+    """Also Gaussians whose middle lies far outside the band, where its own margin would clamp their Jacobian."""
+    scene, camera = random_scene(60, generator, 1), Camera(48, 80, 60.0, 60.0, 24.0, 40.0)
+    scene.scales.mul_(4.0)
+    band = camera.rows(32, 48)
+    compare(exact, scene, eye(), band, generator, tolerance=5e-5)
+    whole, part = (
+        ReferenceBackend().render_exposure(*scene.tensors(), eye(), torch.ones(1, dtype=F64), c).image
+        for c in (camera, band)
+    )
+    assert (whole[32:48] - part).abs().max() < 1e-12

@@ -69,11 +69,15 @@ def fit_blur(grey: Grey) -> BlurFit:
     bank = _bank()
     spectrum = _log_spectrum(np.asarray(grey, np.float32))[bank.rows, bank.columns]
     observed = np.append((spectrum - bank.scene) * bank.weights, np.float32(0.0))
-    coefficients = bank.basis.T @ observed
-    rest = observed - bank.basis @ coefficients
-    total = float(rest @ rest) + 1e-12
-    # Residual of each kernel after the smooth scene is fitted along: |rest - kernel|^2 with the kernels projected once.
-    residual = (total - 2.0 * (bank.kernels @ rest) + bank.energies) / total
+    # Vector code works beyond the ends of short columns, too; what lies there may raise the flag of an invalid value now
+    # and then, though the numbers are finite.
+    with np.errstate(invalid="ignore"):
+        coefficients = bank.basis.T @ observed
+        rest = observed - bank.basis @ coefficients
+        total = float(rest @ rest) + 1e-12
+        # Residual of each kernel after the smooth scene is fitted along: |rest - kernel|^2 with the kernels projected
+        # once.
+        residual = (total - 2.0 * (bank.kernels @ rest) + bank.energies) / total
     residual = residual.reshape(-1, len(NOISES)).min(1)
     shape = (len(ANGLES_DEG), len(LENGTHS_PX), len(BENDS))
     count = int(np.prod(shape))

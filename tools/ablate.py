@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_quality import commit, today
+from results import commit, today, write_between
 
 from deblurgs.config import preset
 
@@ -121,10 +121,7 @@ def main() -> None:
             options.json.write_text(json.dumps(result, indent=1) + "\n")
             print(name, json.dumps(result["variants"][name]), flush=True)
     if options.docs:
-        text = options.docs.read_text()
-        before, _, rest = text.partition(START)
-        _, _, after = rest.partition(END)
-        options.docs.write_text(f"{before}{START}\n{table(result)}\n{END}{after}")
+        write_between(options.docs, START, END, table(result))
     print(table(result))
 
 

@@ -14,10 +14,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from results import commit, today, write_between
 
 RUNS: dict[str, list[str]] = {
     "blurball-fast": ["deblurnerf_blurball", "--preset", "fast", "--seeds", "0,1"],
@@ -31,21 +30,6 @@ RUNS: dict[str, list[str]] = {
 
 HOLD_EVERY = {"fox": 8}
 USUAL = [name for name in RUNS if name != "blurball-best"]  # which takes an hour
-
-
-def commit() -> str:
-    """The checkout's commit, with a plus sign where tracked files differ from it."""
-    head = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    dirty = subprocess.run(
-        ["git", "status", "--porcelain", "-uno"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
-
-
-def today() -> str:
-    return datetime.now(UTC).date().isoformat()
 
 
 def held_out(capture: Path, target: Path, every: int) -> Path:
@@ -102,15 +86,6 @@ def table(results: dict[str, dict]) -> str:
                 f"| {seconds:.0f} s |"
             )
     return "\n".join(lines)
-
-
-def write_between(docs: Path, begin: str, end: str, text: str) -> None:
-    """Replace what stands between two marks of a page; ends the program where a mark is missing."""
-    before, first, rest = docs.read_text(encoding="utf-8").partition(begin)
-    _, second, after = rest.partition(end)
-    if not first or not second:
-        raise SystemExit(f"{docs} does not hold the marks {begin} and {end}")
-    docs.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_quality import commit, write_between
+from results import commit, write_between
 
 from deblurgs.files import write_json_atomic
 from deblurgs.sfm.diagnose import disagreement

@@ -1,21 +1,20 @@
 """Duty cycle and readout of rendered clips, as `deblurgs eval` finds them from blurry frames alone, beside the truth.
 
-    python tools/bench_shutter.py CLIP... --json benchmarks/shutter.json [--docs docs/method.md]
+    python tools/bench_shutter.py CAPTURE... --json benchmarks/shutter.json [--docs docs/method.md]
                                   [-- OPTIONS OF `deblurgs eval`]
 
-Each CLIP is a folder of `tools/make_scenes.py --video`, whose cameras.json knows the shutter. It is evaluated with
+Each CAPTURE is a folder of `tools/make_scenes.py --video`, whose cameras.json knows the shutter. It is evaluated with
 `--trajectory continuous`; where the shutter rolled, once as if it had not, and once with the readout estimated. Clips
 already in the JSON file are kept unless they are measured again; with --docs the table in that file is written anew.
 """
 
-import argparse
 import json
 import sys
 import tempfile
 from pathlib import Path
 
 from ablate import evaluate
-from bench_quality import commit, today, write_between
+from results import capture_parser, commit, measure_captures, today
 
 BEGIN, END = "<!-- table from benchmarks/shutter.json -->", "<!-- end of the table -->"
 USUAL = ["--sfm", "blurry-only", "--preset", "fast", "--trajectory", "continuous"]
@@ -61,24 +60,12 @@ def table(results: dict[str, dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("clips", type=Path, nargs="*", metavar="CLIP")
-    parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--docs", type=Path, help="file with the table's marks")
     arguments, own = sys.argv[1:], []
     if "--" in arguments:
         at = arguments.index("--")
         arguments, own = arguments[:at], arguments[at + 1 :]
-    options = parser.parse_args(arguments)
-    results = json.loads(options.json.read_text()) if options.json.exists() else {}
-    for clip in options.clips:
-        results[clip.resolve().name] = measure(clip, own)
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
-    if options.docs:
-        write_between(options.docs, BEGIN, END, table(results))
-    print(table(results))
+    options = capture_parser(__doc__).parse_args(arguments)
+    measure_captures(options, lambda clip: measure(clip, own), table, BEGIN, END)
 
 
 if __name__ == "__main__":

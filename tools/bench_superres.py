@@ -1,6 +1,7 @@
 """Detail finer than a photo's pixel on a capture with sharp twins: from the scene, or from the network for one picture.
 
-    python tools/bench_superres.py SCENE... --json benchmarks/superres.json [--preset default] [--docs docs/upscale.md]
+    python tools/bench_superres.py CAPTURE... --json benchmarks/superres.json [--docs docs/upscale.md]
+                                   [--preset default]
 
 The scene is trained on its blurred photos reduced by two, once as usual and once with `--train-scale 2`, and drawn at
 the full size. What the usual training draws is enlarged bicubically, by the network, and by drawing the same Gaussians
@@ -10,16 +11,14 @@ reduced by two, equally for all. Cameras are found in the blurred photos of full
 masks are not looked at.
 """
 
-import argparse
 import dataclasses
-import json
 import tempfile
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 import torch
-from bench_quality import commit, today, write_between
+from results import capture_parser, commit, measure_captures, today
 from torch import Tensor
 
 from deblurgs.config import PresetName, TrainConfig, preset
@@ -118,21 +117,10 @@ def table(results: dict[str, dict]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("scenes", type=Path, nargs="*", metavar="SCENE")
-    parser.add_argument("--json", type=Path, required=True)
+    parser = capture_parser(__doc__)
     parser.add_argument("--preset", choices=get_args(PresetName), default="default")
-    parser.add_argument("--docs", type=Path, help="file with the table's marks")
     options = parser.parse_args()
-    results = json.loads(options.json.read_text()) if options.json.exists() else {}
-    for scene in options.scenes:
-        results[scene.resolve().name] = measure(scene, options.preset)
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
-    if options.docs:
-        write_between(options.docs, BEGIN, END, table(results))
-    print(table(results))
+    measure_captures(options, lambda capture: measure(capture, options.preset), table, BEGIN, END)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def main() -> int:
 
 def record(path: Path, name: str, arguments: argparse.Namespace, faults: int, summary: str) -> None:
     """Add one reader's turn to the file."""
-    from bench_quality import commit, today
+    from results import commit, today
 
     turns = json.loads(path.read_text()) if path.exists() else []
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors"

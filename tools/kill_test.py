@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from bench_quality import commit, today
+from results import commit, today
 from safetensors.numpy import load_file
 
 from deblurgs.demo import demo_source

@@ -32,7 +32,7 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
-from bench_quality import commit  # noqa: E402
+from results import commit  # noqa: E402
 
 from deblurgs.capture.dataset import load_capture  # noqa: E402
 from deblurgs.capture.image import read_rgb  # noqa: E402

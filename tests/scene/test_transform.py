@@ -294,7 +294,7 @@ def noisy(seed: int, num_lost: int) -> float:
 
 @pytest.mark.parametrize("num_lost", [1, 2, 3])
 def test_lost_cameras_do_not_count_among_noisy_ones(num_lost: int) -> None:
-    """With Huber's weight, which never falls to nothing, three of them would move the others by a tenth of a picture."""
+    """With weights that never fall to nothing, three of them would move the others by a tenth of a picture."""
     assert np.median([noisy(seed, num_lost) for seed in range(40)]) < 8e-4
 
 

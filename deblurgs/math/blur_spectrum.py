@@ -69,8 +69,8 @@ def fit_blur(grey: Grey) -> BlurFit:
     bank = _bank()
     spectrum = _log_spectrum(np.asarray(grey, np.float32))[bank.rows, bank.columns]
     observed = np.append((spectrum - bank.scene) * bank.weights, np.float32(0.0))
-    # Vector code works beyond the ends of short columns, too; what lies there may now and then raise the flag of an
-    # invalid value, though the numbers are finite.
+    # OpenBLAS now and then raises the flag of an invalid value over finite numbers (numpy's issue 24067); it was seen
+    # here once. That they are finite is sure: windows that are not have no contrast and are left out.
     with np.errstate(invalid="ignore"):
         coefficients = bank.basis.T @ observed
         rest = observed - bank.basis @ coefficients

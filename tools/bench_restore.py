@@ -59,9 +59,9 @@ def synthetic_pairs(folder: Path, crop: int, seed: int) -> list[tuple[str, Pixel
         size = kernel_size(1.25 * extent) - 1 + crop
         pixels = np.array(Image.open(path).convert("RGB"))[:size, :size]
         photo = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-        blurred, sharp = shake_image(rng, photo, extent, segments=2)
-        noise = torch.from_numpy(rng.normal(size=tuple(blurred.shape)).astype(np.float32)) * NOISE
-        pairs.append((path.stem, _bytes(blurred + noise), _bytes(sharp)))
+        shaken = shake_image(rng, photo, extent, segments=2)
+        noise = torch.from_numpy(rng.normal(size=tuple(shaken.blurred.shape)).astype(np.float32)) * NOISE
+        pairs.append((path.stem, _bytes(shaken.blurred + noise), _bytes(shaken.sharp)))
     return pairs
 
 
@@ -94,6 +94,7 @@ def methods(weights: Path | None, ensemble: bool, maxim_folder: Path | None) -> 
 def score(pairs: list[tuple[str, Pixels, Pixels]], known: dict[str, Method]) -> dict[str, dict[str, float]]:
     """Means over the photos, gains over the blurred input, seconds per megapixel."""
     table: dict[str, dict[str, float]] = {}
+    each: dict[str, list[float]] = {}
     for name, method in known.items():
         values, seconds, pixels = [], 0.0, 0
         for _, blurred, sharp in pairs:
@@ -104,12 +105,15 @@ def score(pairs: list[tuple[str, Pixels, Pixels]], known: dict[str, Method]) -> 
             a, b = _tensor(result), _tensor(sharp)
             values.append((float(psnr(a, b)), float(ssim(a, b))))
         mean = np.mean(values, axis=0)
+        each[name] = [v[0] for v in values]
         table[name] = {
             "psnr": round(float(mean[0]), 3),
             "ssim": round(float(mean[1]), 4),
             "seconds_per_megapixel": round(seconds / pixels * 1e6, 3),
         }
-    for row in table.values():
+    for name, row in table.items():
+        gains = [a - b for a, b in zip(each[name], each["identity"], strict=True)]
+        row["median_gain_db"] = round(float(np.median(gains)), 3)
         row["gain_db"] = round(row["psnr"] - table["identity"]["psnr"], 3)
         row["gain_over_bicubic_db"] = round(row["psnr"] - table["bicubic"]["psnr"], 3)
     return table

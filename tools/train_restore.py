@@ -3,6 +3,10 @@
     python tools/collect_photos.py --budgie budgie-backgrounds --output photos
     python tools/train_restore.py --photos photos/train --output work --minutes 100 --bf16
     python tools/train_restore.py --photos photos/train --output work --base --device cuda --minutes 25
+    python tools/train_restore.py --photos photos/train --output steered --init work/weights.safetensors --steered
+
+A steered network first learns with the true code of every blur (`--taught`, a share of the time) while its estimator
+learns to read codes, then with what the estimator reads.
 
 Writes OUTPUT/checkpoint.safetensors (network, moving average and optimiser state, in several files of less than
 16 MB each; the same command continues from them) and OUTPUT/weights.safetensors (moving average, fp16: what
@@ -15,6 +19,7 @@ import io
 import json
 import math
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +29,31 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from deblurgs.files import JsonLines, atomic_path, write_json_atomic
+from deblurgs.restore.blur_code import WINDOW_PX, kernel_code
 from deblurgs.restore.losses import restoration_loss
 from deblurgs.restore.mimo_unet import MIMO_UNET, MimoConfig, MimoUNet
 from deblurgs.restore.shake import kernel_size, shake_image
-from deblurgs.restore.weights import save_weights
+from deblurgs.restore.weights import load_network, read_notes, save_weights
 
 MAX_EXTENT_PX = 24.0
 PART_BYTES = 15 * 2**20
 WARM_UP_STEPS = 50
+CODE_WEIGHT = 0.2
+# Reading a code costs far less than restoring a picture, so the estimator sees more of them while it is taught; most of
+# their time is that of drawing them.
+TAUGHT_PICTURES = 16
+
+
+@dataclass(frozen=True)
+class Batch:
+    """blurred and sharp sRGB [B,3,P,P]; codes [B,CODE_SIZE]."""
+
+    blurred: Tensor
+    sharp: Tensor
+    codes: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(self.blurred.to(device), self.sharp.to(device), self.codes.to(device))
 
 
 def load_photos(folder: Path) -> list[Tensor]:
@@ -49,9 +71,13 @@ def draw_extent(rng: np.random.Generator) -> float:
     return float(np.clip(10.0 * np.exp(rng.normal() * 0.45), 2.0, MAX_EXTENT_PX))
 
 
-def draw_pair(rng: np.random.Generator, photos: list[Tensor], patch: int) -> tuple[Tensor, Tensor]:
-    """(blurred, sharp) [3,patch,patch] sRGB: a random crop, turn, brightness, shake, then light noise and
-    JPEG."""
+def draw_batch(rng: np.random.Generator, photos: list[Tensor], patch: int, count: int) -> Batch:
+    """Random crops, turns, brightness and shakes, then light noise and JPEG."""
+    rows = [_draw_pair(rng, photos, patch) for _ in range(count)]
+    return Batch(*(torch.stack(column) for column in zip(*rows, strict=True)))
+
+
+def _draw_pair(rng: np.random.Generator, photos: list[Tensor], patch: int) -> tuple[Tensor, Tensor, Tensor]:
     extent = draw_extent(rng)
     size = patch + kernel_size(1.25 * extent) - 1
     photo = photos[rng.integers(len(photos))]
@@ -61,8 +87,9 @@ def draw_pair(rng: np.random.Generator, photos: list[Tensor], patch: int) -> tup
     if rng.random() < 0.5:
         crop = crop.flip(2)
     crop = crop * float(rng.uniform(0.6, 1.0))
-    blurred, sharp = shake_image(rng, crop, extent, segments=int(rng.integers(1, 3)))
-    return degrade(rng, blurred), sharp
+    shaken = shake_image(rng, crop, extent, segments=int(rng.integers(1, 3)))
+    codes = [share * kernel_code(k) for share, k in zip(shaken.shares, shaken.kernels, strict=True)]
+    return degrade(rng, shaken.blurred), shaken.sharp, torch.stack(codes).sum(0)
 
 
 def degrade(rng: np.random.Generator, image: Tensor) -> Tensor:
@@ -83,24 +110,43 @@ def degrade(rng: np.random.Generator, image: Tensor) -> Tensor:
 class Training:
     """Network, its exponential moving average and the optimiser, with saving and continuing."""
 
-    def __init__(self, config: MimoConfig, device: str, bf16: bool = False) -> None:
-        """bf16: also on a CPU. On a GPU that has it, it is always used."""
+    def __init__(self, config: MimoConfig, device: str, bf16: bool = False, init: Path | None = None) -> None:
+        """bf16: also on a CPU. On a GPU that has it, it is always used. init: weights to begin with."""
+        self.config = config
         self.device = torch.device(device)
         self.bf16 = bf16 or (self.device.type == "cuda" and torch.cuda.is_bf16_supported())
         self.network = MimoUNet(config).to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        if init is not None:
+            begin = load_network(init)
+            if (begin.config.width, begin.config.blocks) != (config.width, config.blocks):
+                raise ValueError(f"{init} has width {begin.config.width} and {begin.config.blocks} blocks")
+            self.network.load_state_dict({**self.network.state_dict(), **begin.state_dict()})
         self.average = MimoUNet(config).to(self.device)
         self.average.load_state_dict(self.network.state_dict())
         self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-3, weight_decay=1e-4)
         self.step, self.seconds = 0, 0.0
 
-    def advance(self, blurred: Tensor, sharp: Tensor, rate: float) -> float:
-        """One step; returns the loss. The moving average's memory grows from 10 to 1000 steps."""
+    def advance(self, batch: Batch, rate: float, more: Batch | None = None) -> tuple[float, float]:
+        """One step; returns the loss of the picture and of the codes.
+
+        more: further pictures to read codes from; with them the network is steered by the true codes. The moving
+        average's memory grows from 10 to 1000 steps.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        blurred = blurred.contiguous(memory_format=torch.channels_last)
+        blurred = batch.blurred.contiguous(memory_format=torch.channels_last)
+        codes, code_loss = None, blurred.new_zeros(())
+        if self.config.steered and more is None:
+            codes = self.network.estimator(blurred)
+            code_loss = _code_loss(codes, batch.codes)
+        elif more is not None:
+            codes = batch.codes
+            read = self.network.estimator(torch.cat([blurred, more.blurred]))
+            code_loss = _code_loss(read, torch.cat([batch.codes, more.codes]))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            outputs = self.network(blurred)
-        loss = restoration_loss(outputs, sharp)
+            outputs = self.network(blurred, codes)
+        picture_loss = restoration_loss(outputs, batch.sharp)
+        loss = picture_loss + CODE_WEIGHT * code_loss
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -110,7 +156,7 @@ class Training:
         with torch.no_grad():
             for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(value, 1 - keep)
-        return float(loss.detach())
+        return float(picture_loss.detach()), float(code_loss.detach())
 
     def save(self, folder: Path) -> None:
         """Checkpoint parts and the list that names them; the list is replaced last, so a kill loses nothing."""
@@ -160,6 +206,11 @@ class Training:
         return True
 
 
+def _code_loss(read: Tensor, true: Tensor) -> Tensor:
+    """The squared error, relative to each code's own squared size: a code of a small blur has large numbers."""
+    return (((read - true) ** 2).sum(1) / (true**2).sum(1)).mean()
+
+
 def learning_rate(peak: float, step: int, done: float) -> float:
     """Linear warm-up, then half a cosine down to 1 % of the peak; done in [0,1]."""
     cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
@@ -173,7 +224,10 @@ def main() -> None:
     parser.add_argument("--base", action="store_true", help="MIMO-UNet (width 32, 8 blocks)")
     parser.add_argument("--width", type=int, default=12)
     parser.add_argument("--blocks", type=int, default=2)
-    parser.add_argument("--patch", type=int, default=96, help="pixels, a multiple of 4")
+    parser.add_argument("--steered", action="store_true", help="blur codes steer the network")
+    parser.add_argument("--taught", type=float, default=0.2, help="share of the time with true codes, 0 to 1")
+    parser.add_argument("--init", type=Path, help="weights of the same width and blocks to begin with")
+    parser.add_argument("--patch", type=int, help="pixels, a multiple of 4; default 96, steered always 128")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--steps", type=int, default=500_000)
@@ -191,25 +245,38 @@ def main() -> None:
     photos = load_photos(arguments.photos)
     if not photos:
         parser.error(f"no PNG tiles in {arguments.photos}: run tools/collect_photos.py first")
-    config = MIMO_UNET if arguments.base else MimoConfig(arguments.width, arguments.blocks)
-    training = Training(config, arguments.device, arguments.bf16)
+    arguments.patch = arguments.patch or (WINDOW_PX if arguments.steered else 96)
+    if arguments.steered and arguments.patch != WINDOW_PX:
+        parser.error(f"--steered needs --patch {WINDOW_PX}: one window")
+    base = MIMO_UNET if arguments.base else MimoConfig(arguments.width, arguments.blocks)
+    config = replace(base, steered=arguments.steered)
+    try:
+        training = Training(config, arguments.device, arguments.bf16, arguments.init)
+    except ValueError as error:
+        parser.error(f"--init: {error}; name weights of the same width and blocks")
     training.resume(arguments.output)
     rng = np.random.default_rng([arguments.seed, training.step])
     started = last_save = time.monotonic() - training.seconds
-    recent: list[float] = []
+    recent: list[tuple[float, float]] = []
     with JsonLines(arguments.output / "metrics.jsonl") as log:
         while training.step < arguments.steps and training.seconds < 60 * arguments.minutes:
-            pairs = [draw_pair(rng, photos, arguments.patch) for _ in range(arguments.batch)]
-            blurred, sharp = (torch.stack(side).to(training.device) for side in zip(*pairs, strict=True))
             done = max(training.step / arguments.steps, training.seconds / (60 * arguments.minutes))
-            recent.append(
-                training.advance(blurred, sharp, learning_rate(arguments.rate, training.step, done))
-            )
+            taught = arguments.steered and done < arguments.taught
+            rate = learning_rate(arguments.rate, training.step, done)
+            batch = draw_batch(rng, photos, arguments.patch, arguments.batch).to(training.device)
+            more = None
+            if taught:
+                more = draw_batch(rng, photos, WINDOW_PX, TAUGHT_PICTURES).to(training.device)
+            recent.append(training.advance(batch, rate, more))
             training.seconds = time.monotonic() - started
             if training.step % 50 == 0:
-                record = {"step": training.step, "loss": np.mean(recent), "seconds": training.seconds}
-                log.write(record)
-                print(f"{training.step} loss {np.mean(recent):.4f} {training.seconds:.0f} s", flush=True)
+                loss, code_loss = np.mean(recent, axis=0)
+                record = {"step": training.step, "loss": loss, "code_loss": code_loss}
+                log.write({**record, "seconds": training.seconds})
+                print(
+                    f"{training.step} loss {loss:.4f} codes {code_loss:.4f} {training.seconds:.0f} s",
+                    flush=True,
+                )
                 recent.clear()
             if time.monotonic() - last_save > 60:
                 finish(training, arguments)
@@ -220,13 +287,16 @@ def main() -> None:
 def finish(training: Training, arguments: argparse.Namespace) -> None:
     """Save the checkpoint and the moving average as weights."""
     training.save(arguments.output)
-    notes = {
+    notes: dict[str, object] = {
         "steps": training.step,
+        "rate": arguments.rate,
         "batch": arguments.batch,
         "patch": arguments.patch,
         "minutes": round(training.seconds / 60, 1),
         "photos": "budgie-backgrounds (CC0) and scikit-image samples (public domain, CC0): docs/restore.md",
     }
+    if arguments.init:
+        notes["init"] = read_notes(arguments.init)
     save_weights(arguments.output / "weights.safetensors", training.average, notes=notes)
 
 

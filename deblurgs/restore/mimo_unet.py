@@ -13,6 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deblurgs.restore.blur_code import BlurEstimator
+from deblurgs.restore.steering import Steering
+
 # The input must be a multiple of 4 in both directions: two convolutions of stride 2 round up where plain
 # subsampling rounds down.
 SIZE_MULTIPLE = 4
@@ -23,12 +26,14 @@ class MimoConfig:
     """width: channels at full scale (2x and 4x that at the coarser ones); blocks: residual blocks a level.
 
     dropout: probability of dropping a fused channel during training (MIMO-UNet+ uses 0.1); it has no
-    parameters.
+    parameters. steered: a blur code (`blur_code.py`) scales and shifts the features of every residual block,
+    which the published networks do not have.
     """
 
     width: int = 32
     blocks: int = 8
     dropout: float = 0.0
+    steered: bool = False
 
     def __post_init__(self) -> None:
         if self.width < 4 or self.width % 2 or self.blocks < 1:
@@ -71,8 +76,13 @@ class _Residual(nn.Module):
         super().__init__()
         self.main = nn.Sequential(_Conv(channels, channels, relu=True), _Conv(channels, channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.main(x)
+    def forward(self, x: Tensor, steer: Tensor | None = None) -> Tensor:
+        if steer is None:
+            return x + self.main(x)
+        scale, shift = steer.to(x.dtype).chunk(2, dim=1)
+        first, second = self.main
+        assert isinstance(first, _Conv)
+        return x + second(F.relu(torch.addcmul(shift, first.main[0](x), 1 + scale)))
 
 
 class _Level(nn.Module):
@@ -80,10 +90,12 @@ class _Level(nn.Module):
 
     def __init__(self, channels: int, blocks: int):
         super().__init__()
-        self.layers = nn.Sequential(*(_Residual(channels) for _ in range(blocks)))
+        self.layers = nn.ModuleList(_Residual(channels) for _ in range(blocks))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+    def forward(self, x: Tensor, steers: list[Tensor] | None) -> Tensor:
+        for index, block in enumerate(self.layers):
+            x = block(x, None if steers is None else steers[index])
+        return x
 
 
 class _ShallowFeatures(nn.Module):
@@ -133,7 +145,7 @@ def _resize(x: Tensor, factor: float) -> Tensor:
 class MimoUNet(nn.Module):
     """Blurred sRGB [B,3,H,W] in [0,1] -> sharp estimates at a quarter, half and full size (not clamped).
 
-    H and W must be multiples of `SIZE_MULTIPLE`; `tiling.restore_image` pads any photo. Every output is the
+    H and W must be multiples of `SIZE_MULTIPLE`; `tiling.restore_pixels` pads any photo. Every output is the
     subsampled input plus a correction, so a network that corrects nothing is the identity.
     """
 
@@ -160,22 +172,38 @@ class MimoUNet(nn.Module):
         self.FAM1, self.SCM1 = _Attention(c3), _ShallowFeatures(c3)
         self.FAM2, self.SCM2 = _Attention(c2), _ShallowFeatures(c2)
         self.dropout = nn.Dropout2d(config.dropout)
+        if config.steered:
+            self.estimator = BlurEstimator()
+            # Of the encoder's three levels, then of the decoder's.
+            levels = (c1, c2, c3, c3, c2, c1)
+            self.steering = Steering([c for c in levels for _ in range(config.blocks)])
 
-    def forward(self, photo: Tensor) -> list[Tensor]:
+    def forward(self, photo: Tensor, codes: Tensor | None = None) -> list[Tensor]:
+        """codes [B,CODE_SIZE]: what steers a steered network instead of what its estimator reads."""
         height, width = photo.shape[-2:]
         if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
             raise ValueError(f"height and width must be multiples of {SIZE_MULTIPLE}, got {height}x{width}")
+        if codes is not None and not self.config.steered:
+            raise ValueError("codes steer only a network that was made with steered=True")
+        steers: list[list[Tensor] | None] = [None] * 6
+        if self.config.steered:
+            blocks = self.steering(self.estimator(photo) if codes is None else codes)
+            steers = [blocks[i : i + self.config.blocks] for i in range(0, len(blocks), self.config.blocks)]
         half, quarter = photo[..., ::2, ::2], photo[..., ::4, ::4]  # nearest resampling by 1/2 and 1/4
 
-        e1 = self.Encoder[0](self.feat_extract[0](photo))
-        e2 = self.Encoder[1](self.FAM2(self.feat_extract[1](e1), self.SCM2(half)))
-        e3 = self.Encoder[2](self.FAM1(self.feat_extract[2](e2), self.SCM1(quarter)))
+        e1 = self.Encoder[0](self.feat_extract[0](photo), steers[0])
+        e2 = self.Encoder[1](self.FAM2(self.feat_extract[1](e1), self.SCM2(half)), steers[1])
+        e3 = self.Encoder[2](self.FAM1(self.feat_extract[2](e2), self.SCM1(quarter)), steers[2])
         fused_half = self.dropout(self.AFFs[1](e1[..., ::2, ::2], e2, _resize(e3, 2)))
         fused_full = self.dropout(self.AFFs[0](e1, _resize(e2, 2), _resize(e3, 4)))
 
-        d3 = self.Decoder[0](e3)
-        d2 = self.Decoder[1](self.Convs[0](torch.cat([self.feat_extract[3](d3), fused_half], dim=1)))
-        d1 = self.Decoder[2](self.Convs[1](torch.cat([self.feat_extract[4](d2), fused_full], dim=1)))
+        d3 = self.Decoder[0](e3, steers[3])
+        d2 = self.Decoder[1](
+            self.Convs[0](torch.cat([self.feat_extract[3](d3), fused_half], dim=1)), steers[4]
+        )
+        d1 = self.Decoder[2](
+            self.Convs[1](torch.cat([self.feat_extract[4](d2), fused_full], dim=1)), steers[5]
+        )
         return [
             self.ConvsOut[0](d3) + quarter,
             self.ConvsOut[1](d2) + half,

@@ -6,6 +6,8 @@ centre, and now and then a jerk. Parts of a real photo move differently, so a ph
 several related kernels that are blended over smooth segments.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -77,10 +79,20 @@ def segment_masks(rng: np.random.Generator, count: int, height: int, width: int)
     return torch.softmax(fields, dim=0)
 
 
+@dataclass(frozen=True)
+class ShakenPhoto:
+    """blurred and sharp: sRGB [3,h,w] in [0,1]; kernels: one [K,K] a segment; shares: of the photo, sum 1."""
+
+    blurred: Tensor
+    sharp: Tensor
+    kernels: list[Tensor]
+    shares: list[float]
+
+
 def shake_image(
     rng: np.random.Generator, sharp_srgb: Tensor, extent_px: float, segments: int = 2
-) -> tuple[Tensor, Tensor]:
-    """(blurred, sharp) sRGB [3,h,w] in [0,1]: one photo [3,H,W] as it would look shaken, and its twin.
+) -> ShakenPhoto:
+    """One photo [3,H,W], sRGB in [0,1], as it would look shaken, and its sharp twin.
 
     The border that the kernels do not cover is cut off both: h = H - kernel_size + 1. Averaging happens in
     linear light. The segments' paths share their shape and differ in scale and turn as under a camera
@@ -90,19 +102,21 @@ def shake_image(
     if extent_px < 0.25:
         margin = size // 2
         cut = sharp_srgb[..., margin : sharp_srgb.shape[-2] - margin, margin : sharp_srgb.shape[-1] - margin]
-        return cut, cut
+        return ShakenPhoto(cut, cut, [torch.ones(1, 1)], [1.0])
     linear = linear_from_srgb(sharp_srgb)
     base = shake_path(rng, extent_px)
-    blurred: list[Tensor] = []
+    kernels: list[Tensor] = []
     for index in range(segments):
         turn, scale = (0.0, 1.0) if index == 0 else (rng.normal() * 0.3, rng.uniform(0.5, 1.25))
         rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-        blurred.append(convolve(linear, torch.from_numpy(path_kernel(scale * base @ rotation, size))))
+        kernels.append(torch.from_numpy(path_kernel(scale * base @ rotation, size)))
+    blurred = [convolve(linear, kernel) for kernel in kernels]
     height, width = blurred[0].shape[-2:]
-    mixed = blurred[0]
+    mixed, shares = blurred[0], [1.0]
     if segments > 1:
         weights = segment_masks(rng, segments, height, width)
         mixed = sum((w * b for w, b in zip(weights, blurred, strict=True)), torch.zeros_like(mixed))
+        shares = [float(w.mean()) for w in weights]
     margin = size // 2
     sharp = sharp_srgb[..., margin : margin + height, margin : margin + width]
-    return srgb_from_linear(mixed.clamp(0, 1)), sharp
+    return ShakenPhoto(srgb_from_linear(mixed.clamp(0, 1)), sharp, kernels, shares)

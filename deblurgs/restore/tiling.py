@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from deblurgs.errors import CaptureError
 from deblurgs.restore.mimo_unet import SIZE_MULTIPLE
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
@@ -33,7 +34,7 @@ def restore_pixels(
 
     ensemble: the mean over the photo and its three mirror images (four times the work). on_tile(done, total)
     is called after every tile. The network runs where its parameters are. Raises ValueError for tiles that are
-    no multiple of 4 or hardly larger than their overlap.
+    no multiple of 4 or hardly larger than their overlap, CaptureError when the network makes no finite numbers.
     """
     if pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         raise ValueError(f"pixels [H,W,3] expected, got shape {list(pixels.shape)}")
@@ -119,4 +120,6 @@ def _restore_tile(network: nn.Module, part: NDArray[np.float32], ensemble: bool)
         restored = restored.flip(axes) if axes else restored
         total = restored if total is None else total + restored
     assert total is not None
+    if not torch.isfinite(total).all():
+        raise CaptureError("these weights make no picture (numbers that are not finite). Use other weights.")
     return (total[0] / len(mirrors)).permute(1, 2, 0).float().cpu().numpy()[:height, :width]

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from deblurgs.restore.blur_code import CODE_SIZE
 from deblurgs.restore.losses import restoration_loss
 from deblurgs.restore.mimo_unet import MIMO_UNET, MIMO_UNET_PLUS, MimoConfig, MimoUNet
 
@@ -55,6 +56,49 @@ def test_three_scales_come_back_and_a_network_without_corrections_is_the_identit
     assert [tuple(o.shape) for o in outputs] == [(2, 3, 4, 6), (2, 3, 8, 12), (2, 3, 16, 24)]
     assert torch.equal(outputs[2], photo)
     assert torch.equal(outputs[0], photo[..., ::4, ::4])
+
+
+@pytest.fixture
+def steered() -> MimoUNet:
+    torch.manual_seed(0)
+    return MimoUNet(MimoConfig(4, 2, steered=True)).eval()
+
+
+def heads(network: MimoUNet) -> list[torch.nn.Linear]:
+    return [head for head in network.steering.heads if isinstance(head, torch.nn.Linear)]
+
+
+def test_steering_begins_as_no_steering(steered: MimoUNet) -> None:
+    plain = MimoUNet(MimoConfig(4, 2)).eval()
+    plain.load_state_dict({k: v for k, v in steered.state_dict().items() if k in plain.state_dict()})
+    photo = torch.rand(1, 3, 132, 64)
+    for a, b in zip(steered(photo), plain(photo), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+    with pytest.raises(ValueError, match="steered=True"):
+        plain(photo, torch.zeros(1, CODE_SIZE))
+
+
+@torch.inference_mode()
+def test_every_block_follows_its_own_head_and_every_photo_its_own_code(steered: MimoUNet) -> None:
+    photo = torch.rand(1, 3, 64, 64).repeat(2, 1, 1, 1)
+    codes = torch.rand(2, CODE_SIZE)
+    before = steered(photo, codes)
+    for index, head in enumerate(heads(steered)):
+        torch.nn.init.normal_(head.weight, std=0.1)
+        after = steered(photo, codes)
+        assert not torch.allclose(after[2][0], after[2][1], atol=1e-6)
+        # Two blocks a level: the estimate at a quarter precedes the last two levels, that at a half the last.
+        assert torch.equal(after[0], before[0]) == (index >= 8)
+        assert torch.equal(after[1], before[1]) == (index >= 10)
+        torch.nn.init.zeros_(head.weight)
+
+
+@torch.inference_mode()
+def test_a_network_reads_the_codes_itself(steered: MimoUNet) -> None:
+    for head in heads(steered):
+        torch.nn.init.normal_(head.weight, std=0.1)
+    photo = torch.rand(1, 3, 200, 132)
+    assert torch.equal(steered(photo)[2], steered(photo, steered.estimator(photo))[2])
 
 
 def test_sizes_that_do_not_halve_twice_are_refused() -> None:

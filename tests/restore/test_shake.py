@@ -33,20 +33,22 @@ def test_convolution_moves_light_along_the_path_and_keeps_its_amount() -> None:
 def test_light_is_averaged_in_linear_light() -> None:
     stripes = torch.zeros(3, 60, 60)
     stripes[..., ::2] = 1
-    blurred, sharp = shake_image(np.random.default_rng(0), stripes, 8.0, segments=1)
-    assert blurred.shape == sharp.shape
+    shaken = shake_image(np.random.default_rng(0), stripes, 8.0, segments=1)
+    assert shaken.blurred.shape == shaken.sharp.shape
     # Half white, half black: 0.5 in linear light, which is 0.735 in sRGB.
-    assert float(blurred.mean()) == pytest.approx(0.735, abs=0.03)
+    assert float(shaken.blurred.mean()) == pytest.approx(0.735, abs=0.03)
 
 
 def test_the_twin_lies_where_the_blurred_photo_lies() -> None:
     rng = np.random.default_rng(2)
     photo = torch.from_numpy(rng.random((3, 80, 80)).astype(np.float32))
-    blurred, sharp = shake_image(rng, photo, 0.0)
-    assert torch.equal(blurred, sharp)
+    still = shake_image(rng, photo, 0.0)
+    assert torch.equal(still.blurred, still.sharp)
     size = kernel_size(1.25 * 6.0)
-    blurred, sharp = shake_image(rng, photo, 6.0, segments=2)
-    assert blurred.shape == (3, 81 - size, 81 - size)
-    assert torch.equal(sharp, photo[:, size // 2 :, size // 2 :][:, : 81 - size, : 81 - size])
+    shaken = shake_image(rng, photo, 6.0, segments=2)
+    assert shaken.blurred.shape == (3, 81 - size, 81 - size)
+    assert [float(kernel.sum()) for kernel in shaken.kernels] == pytest.approx([1, 1], abs=1e-5)
+    assert sum(shaken.shares) == pytest.approx(1, abs=1e-5)
+    assert torch.equal(shaken.sharp, photo[:, size // 2 :, size // 2 :][:, : 81 - size, : 81 - size])
     weights = segment_masks(rng, 3, 20, 30)
     assert torch.allclose(weights.sum(dim=0), torch.ones(20, 30), atol=1e-5)

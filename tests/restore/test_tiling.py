@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from deblurgs.errors import CaptureError
 from deblurgs.restore.mimo_unet import MimoConfig, MimoUNet
 from deblurgs.restore.tiling import restore_pixels, tiles_along
 
@@ -34,6 +35,13 @@ def test_any_size_and_depth_passes_unchanged_through_a_network_that_changes_noth
     identity = Identity()
     assert np.array_equal(restore_pixels(identity, pixels, tile=64, overlap=16), pixels)
     assert identity.largest <= 64, "memory follows the tile, not the photo"
+
+
+def test_weights_that_make_no_picture_are_told(network: MimoUNet) -> None:
+    torch.nn.init.constant_(network.feat_extract[5].main[0].weight, 3e38)
+    torch.nn.init.constant_(network.feat_extract[0].main[0].bias, 3e38)
+    with pytest.raises(CaptureError, match="no picture"):
+        restore_pixels(network, np.zeros((20, 20, 3), np.uint8))
 
 
 def test_tiles_leave_no_seams(network: MimoUNet) -> None:

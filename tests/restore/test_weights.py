@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from deblurgs.errors import CaptureError
 from deblurgs.restore.mimo_unet import MimoConfig, MimoUNet
@@ -42,6 +43,33 @@ def test_safetensors_in_half_precision_come_back_with_their_notes(tmp_path: Path
     assert read_notes(path) == {"steps": 7}
     photo = torch.rand(1, 3, 8, 8)
     assert torch.allclose(load_network(path)(photo)[2], network(photo)[2], atol=2e-3)
+
+
+def test_a_steered_network_is_told_by_its_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "steered.safetensors"
+    network = MimoUNet(MimoConfig(4, 1, steered=True)).eval()
+    for parameter in network.steering.parameters():
+        torch.nn.init.normal_(parameter)
+    save_weights(path, network, notes={}, half=False)
+    photo = torch.rand(1, 3, 132, 64)
+    assert torch.allclose(load_network(path)(photo)[2], network(photo)[2], atol=1e-5)
+
+
+@pytest.mark.parametrize("what", ["half", "estimator", "other size", "nan"])
+def test_a_steered_network_with_wrong_parts_is_refused(tmp_path: Path, what: str) -> None:
+    state = MimoUNet(MimoConfig(4, 1, steered=True)).state_dict()
+    if what == "half":
+        state = {k: v for k, v in state.items() if not k.startswith("steering.heads.3")}
+    elif what == "estimator":
+        state = {k: v for k, v in state.items() if not k.startswith("steering.")}
+    elif what == "other size":
+        state["estimator.code.2.bias"] = torch.zeros(10)
+    else:
+        state["steering.heads.0.bias"] = torch.full_like(state["steering.heads.0.bias"], torch.nan)
+    path = tmp_path / "wrong.safetensors"
+    save_file(state, path)
+    with pytest.raises(CaptureError, match=r"wrong\.safetensors"):
+        load_network(path)
 
 
 class Bomb:

@@ -3,7 +3,8 @@
     python tools/collect_photos.py --budgie budgie-backgrounds --output photos
     python tools/train_restore.py --photos photos/train --output work --minutes 100 --bf16
     python tools/train_restore.py --photos photos/train --output work --base --device cuda --minutes 25
-    python tools/train_restore.py --photos photos/train --output steered --init work/weights.safetensors --steered
+    python tools/train_restore.py --photos photos/train --output steered --steered \\
+        --init work/weights.safetensors --minutes 66 --rate 7e-4 --bf16 --threads 2
 
 A steered network first learns with the true code of every blur (`--taught`, a share of the time) while its estimator
 learns to read codes, then with what the estimator reads.

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from deblurgs.math.color import linear_from_srgb, srgb_from_linear
 from deblurgs.restore.blur_code import (
     COARSE,
     CODE_SIZE,
@@ -16,6 +17,8 @@ from deblurgs.restore.blur_code import (
     kernel_code,
     window_starts,
 )
+from deblurgs.restore.shake import convolve
+from deblurgs.restore.weights import load_network
 
 FINE_HALF = (FINE**2 + 1) // 2
 
@@ -97,3 +100,22 @@ def test_a_low_window_looks_like_a_high_one() -> None:
     assert float(strip[0, 2, column, LAG_PX].abs().mean()) < 3 * float(
         square[0, 2, column, LAG_PX].abs().mean()
     )
+
+
+def test_the_weights_that_ship_read_the_direction_of_a_blur() -> None:
+    rng = np.random.default_rng(0)
+    scene = torch.zeros(3, 180, 180)
+    rows, columns = torch.meshgrid(torch.arange(180), torch.arange(180), indexing="ij")
+    for _ in range(1500):  # discs that cover each other, as things do in a photo
+        (x, y), radius = rng.integers(0, 180, 2), 2 / rng.uniform(0.1, 1)
+        disc = (columns - x) ** 2 + (rows - y) ** 2 < radius**2
+        scene[:, disc] = torch.from_numpy(rng.random((3, 1), np.float32))
+    estimator = load_network().estimator
+    flat = kernel(*((x, 0) for x in range(-5, 6)))
+    falling = kernel(*((x, x) for x in range(-4, 5)))
+    kernels = [flat, flat.T, falling, falling.flip(0)]
+    truths = torch.stack([kernel_code(k) for k in kernels])
+    for index, blur in enumerate(kernels):
+        blurred = srgb_from_linear(convolve(linear_from_srgb(scene), blur).clamp(0, 1))
+        errors = ((truths - estimator(blurred[None])) ** 2).sum(1)
+        assert int(errors.argmin()) == index

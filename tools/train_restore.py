@@ -121,6 +121,8 @@ class Training:
             begin = load_network(init)
             if (begin.config.width, begin.config.blocks) != (config.width, config.blocks):
                 raise ValueError(f"{init} has width {begin.config.width} and {begin.config.blocks} blocks")
+            if begin.config.steered and not config.steered:
+                raise ValueError(f"{init} is steered and needs --steered")
             self.network.load_state_dict({**self.network.state_dict(), **begin.state_dict()})
         self.average = MimoUNet(config).to(self.device)
         self.average.load_state_dict(self.network.state_dict())
@@ -254,7 +256,7 @@ def main() -> None:
     try:
         training = Training(config, arguments.device, arguments.bf16, arguments.init)
     except ValueError as error:
-        parser.error(f"--init: {error}; name weights of the same width and blocks")
+        parser.error(f"--init: {error}; name weights of the network that is trained")
     training.resume(arguments.output)
     rng = np.random.default_rng([arguments.seed, training.step])
     started = last_save = time.monotonic() - training.seconds

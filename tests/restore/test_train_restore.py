@@ -48,6 +48,21 @@ def test_a_step_teaches_the_estimator(photos: list[torch.Tensor], taught: bool) 
     assert {"estimator.code.2.bias", "steering.heads.0.bias", "feat_extract.5.main.0.weight"} <= changed
 
 
+@pytest.mark.parametrize("taught", [True, False])
+def test_true_codes_steer_while_it_is_taught_and_read_ones_after(
+    photos: list[torch.Tensor], taught: bool
+) -> None:
+    losses = []
+    for reading in (0.0, 5.0):
+        torch.manual_seed(0)
+        training = tool.Training(STEERED, "cpu")
+        for parameter in training.network.steering.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        torch.nn.init.constant_(training.network.estimator.code[2].bias, reading)
+        losses.append(training.advance(batch(photos, 1), 1e-3, batch(photos, 2) if taught else None)[0])
+    assert (losses[0] == losses[1]) == taught
+
+
 def test_training_goes_on_where_it_stopped(tmp_path: Path, photos: list[torch.Tensor]) -> None:
     torch.manual_seed(0)
     one = tool.Training(STEERED, "cpu")
@@ -69,3 +84,6 @@ def test_a_plain_network_may_begin_a_steered_one_of_its_size_only(tmp_path: Path
     assert all(torch.equal(state[name], value) for name, value in plain.state_dict().items())
     with pytest.raises(ValueError, match="width 4 and 1 blocks"):
         tool.Training(MimoConfig(4, 2, steered=True), "cpu", init=tmp_path / "plain.safetensors")
+    save_weights(tmp_path / "steered.safetensors", training.network, notes={}, half=False)
+    with pytest.raises(ValueError, match="steered"):
+        tool.Training(MimoConfig(4, 1), "cpu", init=tmp_path / "steered.safetensors")

@@ -121,7 +121,7 @@ def plan(
         Step("oracle", 40, own("record_gsplat.py", "--output", str(out / "gsplat.safetensors")), no_gsplat),
         train("best", 330),
         Step("restorer", 600, own("train_restore.py", "--photos", str(photos), "--output", str(out / "restorer"),
-                                  "--device", "cuda", "--minutes", "1"), no_restorer),
+                                  "--device", "cuda", "--steered", "--taught", "0.5", "--minutes", "1"), no_restorer),
     ]  # fmt: skip
 
 

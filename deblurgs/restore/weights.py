@@ -120,9 +120,10 @@ def _checkpoint(path: Path) -> Mapping[object, object]:
     except OSError:
         raise
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        # Only the first sentence: what torch adds is advice to programmers, how to read the file unsafely.
+        reason = re.split(r"\.\s", str(error).strip())[0].splitlines()[:1] or [type(error).__name__]
         raise CaptureError(
-            f"{path} is damaged or holds more than tensors ({reason}). It was refused and nothing in it was "
+            f"{path} is damaged or holds more than tensors ({reason[0][:160]}). It was refused and nothing in it was "
             "executed; use an official MIMO-UNet checkpoint or a .safetensors file."
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):

@@ -89,8 +89,9 @@ def test_a_program_in_place_of_weights_is_refused_and_not_run(tmp_path: Path, na
         path.write_bytes(pickle.dumps({"model": bomb}))
     else:
         torch.save({"model": bomb}, path)
-    with pytest.raises(CaptureError, match=name):
+    with pytest.raises(CaptureError, match=name) as refused:
         load_network(path)
+    assert "weights_only" not in str(refused.value), "no advice to read the file unsafely"
     assert not canary.exists()
 
 

@@ -13,7 +13,6 @@ the thin and with the base network (its time does not depend on its weights), an
 """
 
 import argparse
-import datetime
 import json
 import platform
 import subprocess
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 from maxim_baseline import maxim
 from PIL import Image, ImageFilter
+from results import commit, today
 from skimage.restoration import richardson_lucy
 from torch import Tensor
 
@@ -170,15 +170,14 @@ def main() -> None:
     pairs = synthetic_pairs(arguments.photos, arguments.crop, 0)
     known = methods(arguments.weights, arguments.ensemble, arguments.maxim)
     sharp = [(name, twin, twin) for name, _, twin in pairs]
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     file = arguments.weights or SHIPPED
     notes = read_notes(file) if file.suffix == ".safetensors" else {}
     controls = {name: known[name] for name in ("identity", "bicubic", "mimo")}
     machine = {"processor": platform.machine(), "threads": num_threads()}
     result: dict[str, object] = {
         "machine": {**machine, "torch_threads": torch.get_num_threads()},
-        "date": datetime.date.today().isoformat(),
-        "commit": commit.stdout.strip(),
+        "date": today(),
+        "commit": commit(),
         "versions": package_versions(("deblurgs", "torch", "numpy")),
         "weights": notes,
         "synthetic": {"photos": len(pairs), "median_px": MEDIAN_PX, "methods": score(pairs, known)},

@@ -14,7 +14,6 @@ measured then too.
 
 import argparse
 import json
-import subprocess
 import time
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from imdn_baseline import imdn
 from PIL import Image
+from results import commit
 from torch import Tensor
 
 from deblurgs.machine import PeakMemory
@@ -166,12 +166,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/upscale.json"))
     arguments = parser.parse_args()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
     head = {
         "date": time.strftime("%Y-%m-%d"),
-        "commit": commit.stdout.strip(),
+        "commit": commit(),
         "threads": torch.get_num_threads(),
     }
     head["held_out"] = [p.stem for p in pictures_in(arguments.pictures)]  # pyright: ignore[reportArgumentType]

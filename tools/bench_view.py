@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from results import commit
 
 from deblurgs.files import write_json_atomic
 from deblurgs.machine import package_versions
@@ -40,12 +41,9 @@ def main() -> None:
         times = measure(arguments.run, driver)
     finally:
         driver.quit()
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
     result = {
         "what": "deblurgs view: seconds from the start of the command, headless Chromium with software WebGL",
-        "date_utc": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit.stdout.strip(),
+        "date_utc": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(),
         "live_refresh_of_30000_gaussians": refresh_cost(),
         "machine": machine(), "versions": package_versions(("deblurgs", "viser", "torch")), **times,
     }  # fmt: skip

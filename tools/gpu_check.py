@@ -93,6 +93,7 @@ def plan(
     )
     no_scene = None if scene and scene.is_dir() else f"there is no scene at {scene} (--scene)"
     restorer = ROOT / "tools" / "train_restore.py"
+    guided = ROOT / "deblurgs" / "restore" / "data" / "mimo_thin.safetensors"
     no_restorer = None
     if not restorer.is_file():
         no_restorer = "tools/train_restore.py is not there"
@@ -121,7 +122,8 @@ def plan(
         Step("oracle", 40, own("record_gsplat.py", "--output", str(out / "gsplat.safetensors")), no_gsplat),
         train("best", 330),
         Step("restorer", 600, own("train_restore.py", "--photos", str(photos), "--output", str(out / "restorer"),
-                                  "--device", "cuda", "--steered", "--taught", "0.5", "--minutes", "1"), no_restorer),
+                                  "--device", "cuda", "--base", "--estimator", str(guided), "--minutes", "1"),
+             no_restorer),
     ]  # fmt: skip
 
 

@@ -7,14 +7,15 @@ those load here; the code is our own.
 MIMO-UNet has width 32 and 8 blocks, MIMO-UNet+ 20 blocks. Smaller widths and fewer blocks are the same code.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblurgs.restore.blur_code import BlurEstimator
-from deblurgs.restore.steering import Steering
+from deblurgs.restore.blur_kernel import KernelEstimator
+from deblurgs.restore.deconvolution import TRIALS, trial_deconvolutions
 
 # The input must be a multiple of 4 in both directions: two convolutions of stride 2 round up where plain
 # subsampling rounds down.
@@ -26,14 +27,14 @@ class MimoConfig:
     """width: channels at full scale (2x and 4x that at the coarser ones); blocks: residual blocks a level.
 
     dropout: probability of dropping a fused channel during training (MIMO-UNet+ uses 0.1); it has no
-    parameters. steered: a blur code (`blur_code.py`) scales and shifts the features of every residual block,
-    which the published networks do not have.
+    parameters. guided: the network also sees the photo deconvolved with the kernel that it reads from it
+    (`blur_kernel.py`, `deconvolution.py`), which the published networks do not.
     """
 
     width: int = 32
     blocks: int = 8
     dropout: float = 0.0
-    steered: bool = False
+    guided: bool = False
 
     def __post_init__(self) -> None:
         if self.width < 4 or self.width % 2 or self.blocks < 1:
@@ -76,13 +77,8 @@ class _Residual(nn.Module):
         super().__init__()
         self.main = nn.Sequential(_Conv(channels, channels, relu=True), _Conv(channels, channels))
 
-    def forward(self, x: Tensor, steer: Tensor | None = None) -> Tensor:
-        if steer is None:
-            return x + self.main(x)
-        scale, shift = steer.to(x.dtype).chunk(2, dim=1)
-        first, second = self.main
-        assert isinstance(first, _Conv)
-        return x + second(F.relu(torch.addcmul(shift, first.main[0](x), 1 + scale)))
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.main(x)
 
 
 class _Level(nn.Module):
@@ -90,12 +86,10 @@ class _Level(nn.Module):
 
     def __init__(self, channels: int, blocks: int):
         super().__init__()
-        self.layers = nn.ModuleList(_Residual(channels) for _ in range(blocks))
+        self.layers = nn.Sequential(*(_Residual(channels) for _ in range(blocks)))
 
-    def forward(self, x: Tensor, steers: list[Tensor] | None) -> Tensor:
-        for index, block in enumerate(self.layers):
-            x = block(x, None if steers is None else steers[index])
-        return x
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
 
 
 class _ShallowFeatures(nn.Module):
@@ -138,6 +132,32 @@ class _Fusion(nn.Module):
         return self.conv(torch.cat([full, half, quarter], dim=1))
 
 
+class _Guide(nn.Module):
+    """What trial deconvolutions tell: features for the three scales, and how much of each the result takes."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        size = 3 * TRIALS
+        self.features = nn.ModuleList(
+            [
+                nn.Conv2d(size, channels, 3, padding=1),
+                nn.Conv2d(size, 2 * channels, 3, 2, padding=1),
+                nn.Conv2d(size, 4 * channels, 5, 4, padding=2),
+            ]
+        )
+        self.shares = nn.Conv2d(channels, TRIALS, 3, padding=1)
+        for parameter in self.shares.parameters():  # it begins with what the network makes without trials
+            nn.init.zeros_(parameter)
+
+    def hints(self, changes: Tensor) -> list[Tensor]:
+        """changes [B,4,3,H,W], trials less the photo -> features at full, half and quarter size."""
+        return [layer(changes.flatten(1, 2)) for layer in self.features]
+
+    def chosen(self, features: Tensor, changes: Tensor) -> Tensor:
+        """The last features [B,c,H,W] say pixel by pixel which changes [B,4,3,H,W] to take: [B,3,H,W]."""
+        return (self.shares(features)[:, :, None] * changes).sum(1)
+
+
 def _resize(x: Tensor, factor: float) -> Tensor:
     return F.interpolate(x, scale_factor=factor, mode="nearest")
 
@@ -172,40 +192,38 @@ class MimoUNet(nn.Module):
         self.FAM1, self.SCM1 = _Attention(c3), _ShallowFeatures(c3)
         self.FAM2, self.SCM2 = _Attention(c2), _ShallowFeatures(c2)
         self.dropout = nn.Dropout2d(config.dropout)
-        if config.steered:
-            self.estimator = BlurEstimator()
-            # Of the encoder's three levels, then of the decoder's.
-            levels = (c1, c2, c3, c3, c2, c1)
-            self.steering = Steering([c for c in levels for _ in range(config.blocks)])
+        if config.guided:
+            self.estimator = KernelEstimator()
+            self.guide = _Guide(c1)
 
-    def forward(self, photo: Tensor, codes: Tensor | None = None) -> list[Tensor]:
-        """codes [B,CODE_SIZE]: what steers a steered network instead of what its estimator reads."""
+    def forward(self, photo: Tensor, trials: Tensor | None = None) -> list[Tensor]:
+        """trials [B,4,3,H,W] (`deconvolution.py`): what guides a guided network instead of those it makes itself."""
         height, width = photo.shape[-2:]
         if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
             raise ValueError(f"height and width must be multiples of {SIZE_MULTIPLE}, got {height}x{width}")
-        if codes is not None and not self.config.steered:
-            raise ValueError("codes steer only a network that was made with steered=True")
-        steers: list[list[Tensor] | None] = [None] * 6
-        if self.config.steered:
-            blocks = self.steering(self.estimator(photo) if codes is None else codes)
-            steers = [blocks[i : i + self.config.blocks] for i in range(0, len(blocks), self.config.blocks)]
+        if trials is not None and not self.config.guided:
+            raise ValueError("trials guide only a network that was made with guided=True")
         half, quarter = photo[..., ::2, ::2], photo[..., ::4, ::4]  # nearest resampling by 1/2 and 1/4
+        changes: Tensor | None = None
+        hints: Sequence[Tensor | float] = (0.0, 0.0, 0.0)
+        if self.config.guided:
+            if trials is None:
+                trials = trial_deconvolutions(photo, self.estimator(photo))
+            changes = trials - photo[:, None]
+            hints = self.guide.hints(changes)
 
-        e1 = self.Encoder[0](self.feat_extract[0](photo), steers[0])
-        e2 = self.Encoder[1](self.FAM2(self.feat_extract[1](e1), self.SCM2(half)), steers[1])
-        e3 = self.Encoder[2](self.FAM1(self.feat_extract[2](e2), self.SCM1(quarter)), steers[2])
+        first = self.feat_extract[0]
+        assert isinstance(first, _Conv)
+        e1 = self.Encoder[0](F.relu(first.main[0](photo) + hints[0]))
+        e2 = self.Encoder[1](self.FAM2(self.feat_extract[1](e1), self.SCM2(half) + hints[1]))
+        e3 = self.Encoder[2](self.FAM1(self.feat_extract[2](e2), self.SCM1(quarter) + hints[2]))
         fused_half = self.dropout(self.AFFs[1](e1[..., ::2, ::2], e2, _resize(e3, 2)))
         fused_full = self.dropout(self.AFFs[0](e1, _resize(e2, 2), _resize(e3, 4)))
 
-        d3 = self.Decoder[0](e3, steers[3])
-        d2 = self.Decoder[1](
-            self.Convs[0](torch.cat([self.feat_extract[3](d3), fused_half], dim=1)), steers[4]
-        )
-        d1 = self.Decoder[2](
-            self.Convs[1](torch.cat([self.feat_extract[4](d2), fused_full], dim=1)), steers[5]
-        )
-        return [
-            self.ConvsOut[0](d3) + quarter,
-            self.ConvsOut[1](d2) + half,
-            self.feat_extract[5](d1) + photo,
-        ]
+        d3 = self.Decoder[0](e3)
+        d2 = self.Decoder[1](self.Convs[0](torch.cat([self.feat_extract[3](d3), fused_half], dim=1)))
+        d1 = self.Decoder[2](self.Convs[1](torch.cat([self.feat_extract[4](d2), fused_full], dim=1)))
+        full = self.feat_extract[5](d1) + photo
+        if changes is not None:
+            full = full + self.guide.chosen(d1, changes)
+        return [self.ConvsOut[0](d3) + quarter, self.ConvsOut[1](d2) + half, full]

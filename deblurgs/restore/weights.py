@@ -78,7 +78,7 @@ def infer_config(state: Mapping[str, Tensor], path: Path) -> MimoConfig:
     blocks, width = 1 + max(indices, default=-1), int(stem.shape[0])
     if not 1 <= blocks <= _MAX_BLOCKS or not 4 <= width <= _MAX_WIDTH or width % 2:
         raise CaptureError(f"{path} holds no usable MIMO-UNet: width {width}, {blocks} blocks.")
-    return MimoConfig(width, blocks, steered=any(name.startswith("steering.") for name in state))
+    return MimoConfig(width, blocks, guided=any(name.startswith("guide.") for name in state))
 
 
 def save_weights(path: Path, network: MimoUNet, *, notes: Mapping[str, object], half: bool = True) -> None:

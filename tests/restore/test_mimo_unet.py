@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from deblurgs.restore.blur_code import CODE_SIZE
+from deblurgs.restore.deconvolution import TRIALS, trial_deconvolutions
 from deblurgs.restore.losses import restoration_loss
 from deblurgs.restore.mimo_unet import MIMO_UNET, MIMO_UNET_PLUS, MimoConfig, MimoUNet
 
@@ -59,46 +59,53 @@ def test_three_scales_come_back_and_a_network_without_corrections_is_the_identit
 
 
 @pytest.fixture
-def steered() -> MimoUNet:
+def guided() -> MimoUNet:
     torch.manual_seed(0)
-    return MimoUNet(MimoConfig(4, 2, steered=True)).eval()
+    return MimoUNet(MimoConfig(4, 2, guided=True)).eval()
 
 
-def heads(network: MimoUNet) -> list[torch.nn.Linear]:
-    return [head for head in network.steering.heads if isinstance(head, torch.nn.Linear)]
-
-
-def test_steering_begins_as_no_steering(steered: MimoUNet) -> None:
+def test_a_guided_network_without_guidance_is_the_plain_one(guided: MimoUNet) -> None:
     plain = MimoUNet(MimoConfig(4, 2)).eval()
-    plain.load_state_dict({k: v for k, v in steered.state_dict().items() if k in plain.state_dict()})
+    plain.load_state_dict({k: v for k, v in guided.state_dict().items() if k in plain.state_dict()})
     photo = torch.rand(1, 3, 132, 64)
-    for a, b in zip(steered(photo), plain(photo), strict=True):
+    unchanged = photo[:, None].expand(-1, TRIALS, -1, -1, -1)
+    for layer in guided.guide.features:
+        for parameter in layer.parameters():
+            torch.nn.init.zeros_(parameter)
+    for a, b in zip(guided(photo, unchanged), plain(photo), strict=True):
         assert torch.allclose(a, b, atol=1e-6)
-    with pytest.raises(ValueError, match="steered=True"):
-        plain(photo, torch.zeros(1, CODE_SIZE))
+    with pytest.raises(ValueError, match="guided=True"):
+        plain(photo, unchanged)
 
 
 @torch.inference_mode()
-def test_every_block_follows_its_own_head_and_every_photo_its_own_code(steered: MimoUNet) -> None:
-    photo = torch.rand(1, 3, 64, 64).repeat(2, 1, 1, 1)
-    codes = torch.rand(2, CODE_SIZE)
-    before = steered(photo, codes)
-    for index, head in enumerate(heads(steered)):
-        torch.nn.init.normal_(head.weight, std=0.1)
-        after = steered(photo, codes)
-        assert not torch.allclose(after[2][0], after[2][1], atol=1e-6)
-        # Two blocks a level: the estimate at a quarter precedes the last two levels, that at a half the last.
-        assert torch.equal(after[0], before[0]) == (index >= 8)
-        assert torch.equal(after[1], before[1]) == (index >= 10)
-        torch.nn.init.zeros_(head.weight)
+def test_the_result_takes_of_every_trial_what_its_share_says(guided: MimoUNet) -> None:
+    photo, trials = torch.rand(1, 3, 16, 24), torch.rand(1, TRIALS, 3, 16, 24)
+    none = guided(photo, trials)[2]
+    for index in range(TRIALS):
+        guided.guide.shares.bias.zero_()  # pyright: ignore[reportOptionalMemberAccess]
+        guided.guide.shares.bias[index] = 0.5  # pyright: ignore[reportOptionalSubscript]
+        assert torch.allclose(guided(photo, trials)[2], none + 0.5 * (trials[:, index] - photo), atol=1e-6)
 
 
 @torch.inference_mode()
-def test_a_network_reads_the_codes_itself(steered: MimoUNet) -> None:
-    for head in heads(steered):
-        torch.nn.init.normal_(head.weight, std=0.1)
-    photo = torch.rand(1, 3, 200, 132)
-    assert torch.equal(steered(photo)[2], steered(photo, steered.estimator(photo))[2])
+def test_every_scale_sees_the_trials(guided: MimoUNet) -> None:
+    photo, trials = torch.rand(1, 3, 16, 24), torch.rand(1, TRIALS, 3, 16, 24)
+    before = guided(photo, trials)[2]
+    for layer in guided.guide.features:
+        kept = {name: value.clone() for name, value in layer.state_dict().items()}
+        for parameter in layer.parameters():
+            torch.nn.init.zeros_(parameter)
+        assert not torch.allclose(guided(photo, trials)[2], before, atol=1e-6)
+        layer.load_state_dict(kept)
+
+
+@torch.inference_mode()
+def test_a_guided_network_deconvolves_with_the_kernel_it_reads(guided: MimoUNet) -> None:
+    photo = torch.rand(2, 3, 200, 132)
+    trials = trial_deconvolutions(photo, guided.estimator(photo))
+    assert torch.equal(guided(photo)[2], guided(photo, trials)[2])
+    assert not torch.allclose(guided(photo)[2], guided(photo, trials * 0.9)[2], atol=1e-4)
 
 
 def test_sizes_that_do_not_halve_twice_are_refused() -> None:

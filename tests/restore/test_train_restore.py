@@ -1,4 +1,4 @@
-"""tools/train_restore.py: what its network learns from, and that it goes on where it stopped."""
+"""tools/train_restore.py and tools/train_kernel.py: what their networks learn from, and going on where they stopped."""
 
 import sys
 from pathlib import Path
@@ -6,69 +6,119 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-import train_restore as tool
+import restore_pairs
+import train_kernel
+import train_restore
+from checkpoints import Trained
 
-from deblurgs.restore.blur_code import CODE_SIZE, WINDOW_PX
+from deblurgs.restore.blur_kernel import KERNEL_PX, KernelEstimator
+from deblurgs.restore.deconvolution import trial_deconvolutions
 from deblurgs.restore.mimo_unet import MimoConfig, MimoUNet
 from deblurgs.restore.weights import save_weights
 
-STEERED = MimoConfig(4, 1, steered=True)
+GUIDED = MimoConfig(4, 1, guided=True)
 
 
 @pytest.fixture(scope="module")
 def photos() -> list[torch.Tensor]:
     rng = np.random.default_rng(0)
-    return [torch.from_numpy(rng.integers(0, 256, (3, 240, 240), dtype=np.uint8))]
+    return [torch.from_numpy(rng.integers(0, 256, (3, 260, 260), dtype=np.uint8))]
 
 
-def batch(photos: list[torch.Tensor], seed: int, count: int = 2) -> "tool.Batch":
-    return tool.draw_batch(np.random.default_rng(seed), photos, WINDOW_PX, count)
+@pytest.fixture
+def estimator(tmp_path: Path) -> Path:
+    torch.manual_seed(1)
+    path = tmp_path / "estimator.safetensors"
+    save_file(KernelEstimator().state_dict(), path)
+    return path
 
 
-def test_a_batch_has_pictures_twins_and_codes(photos: list[torch.Tensor]) -> None:
+def batch(photos: list[torch.Tensor], seed: int, count: int = 2) -> "restore_pairs.Batch":
+    return restore_pairs.draw_batch(np.random.default_rng(seed), photos, 192, count)
+
+
+def test_a_batch_has_pictures_twins_and_kernels(photos: list[torch.Tensor]) -> None:
     drawn = batch(photos, 0, 8)
-    assert drawn.blurred.shape == drawn.sharp.shape == (8, 3, WINDOW_PX, WINDOW_PX)
-    assert drawn.codes.shape == (8, CODE_SIZE)
-    # The last number sums the lags next to zero: 10 of a sharp picture, less the longer the blur.
-    assert (drawn.codes[:, -1] > 0).all() and (drawn.codes[:, -1] < 10.01).all()
+    assert drawn.blurred.shape == drawn.sharp.shape == (8, 3, 192, 192)
+    assert drawn.kernels.shape == (8, 65, 65)
+    assert torch.allclose(drawn.kernels.sum((1, 2)), torch.ones(8), atol=1e-5)
+    places = torch.arange(65.0) - 32
+    for dim in (1, 2):
+        assert float(((drawn.kernels.sum(dim) * places).sum(1)).abs().max()) < 0.3  # the centroid
 
 
-@pytest.mark.parametrize("taught", [True, False])
-def test_a_step_teaches_the_estimator(photos: list[torch.Tensor], taught: bool) -> None:
+def test_the_kernel_of_a_batch_is_the_one_that_blurred_it(photos: list[torch.Tensor]) -> None:
+    """Deconvolving with it brings the sharp twin back, deconvolving with another's kernel does not."""
+    blocks = [p[:, ::8, ::8].repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :260, :260] for p in photos]
+    drawn = restore_pairs.draw_batch(np.random.default_rng(2), blocks, 128, 12)
+    blurred = drawn.kernels.amax((1, 2)) < 0.5
+    assert blurred.sum() > 6
+    errors = [
+        ((x - drawn.sharp) ** 2).mean((1, 2, 3))[blurred]
+        for x in (
+            drawn.blurred,
+            trial_deconvolutions(drawn.blurred, drawn.kernels)[:, 1],
+            trial_deconvolutions(drawn.blurred, drawn.kernels.roll(1, 0))[:, 1],
+        )
+    ]
+    assert (errors[1] < errors[0]).float().mean() > 0.8
+    assert (errors[1] < errors[2]).float().mean() > 0.8
+
+
+def test_crops_with_detail_are_drawn_more_often() -> None:
+    rng = np.random.default_rng(0)
+    flat = torch.full((3, 160, 160), 90, dtype=torch.uint8)
+    busy = torch.from_numpy(rng.integers(0, 256, (3, 160, 160), dtype=np.uint8))
+    drawn = [float(restore_pairs._draw_crop(rng, [flat, busy], 100).float().std()) > 10 for _ in range(60)]
+    assert np.mean(drawn) > 0.8
+
+
+def test_a_step_teaches_network_and_estimator(photos: list[torch.Tensor], estimator: Path) -> None:
     torch.manual_seed(0)
-    training = tool.Training(STEERED, "cpu")
+    training = train_restore.Training(GUIDED, "cpu", estimator=estimator)
     before = {name: value.clone() for name, value in training.network.state_dict().items()}
-    picture, codes = training.advance(batch(photos, 1), 1e-3, batch(photos, 2) if taught else None)
-    assert picture > 0 and codes > 0
+    assert training.advance(batch(photos, 1), 1e-3, (3, 5)) > 0
     changed = {
         name for name, value in training.network.state_dict().items() if not torch.equal(value, before[name])
     }
-    assert {"estimator.code.2.bias", "steering.heads.0.bias", "feat_extract.5.main.0.weight"} <= changed
+    assert {"estimator.whole.2.bias", "guide.shares.bias", "feat_extract.5.main.0.weight"} <= changed
 
 
-@pytest.mark.parametrize("taught", [True, False])
-def test_true_codes_steer_while_it_is_taught_and_read_ones_after(
-    photos: list[torch.Tensor], taught: bool
+def test_a_guided_network_needs_an_estimator_and_may_begin_as_a_plain_one(
+    tmp_path: Path, estimator: Path
 ) -> None:
-    losses = []
-    for reading in (0.0, 5.0):
-        torch.manual_seed(0)
-        training = tool.Training(STEERED, "cpu")
-        for parameter in training.network.steering.parameters():
-            torch.nn.init.normal_(parameter, std=0.1)
-        torch.nn.init.constant_(training.network.estimator.code[2].bias, reading)
-        losses.append(training.advance(batch(photos, 1), 1e-3, batch(photos, 2) if taught else None)[0])
-    assert (losses[0] == losses[1]) == taught
+    plain = MimoUNet(MimoConfig(4, 1))
+    save_weights(tmp_path / "plain.safetensors", plain, notes={}, half=False)
+    with pytest.raises(ValueError, match="estimator"):
+        train_restore.Training(GUIDED, "cpu", init=tmp_path / "plain.safetensors")
+    training = train_restore.Training(GUIDED, "cpu", init=tmp_path / "plain.safetensors", estimator=estimator)
+    state = training.average.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in plain.state_dict().items())
+    with pytest.raises(ValueError, match="width 4 and 1 blocks"):
+        train_restore.Training(MimoConfig(4, 2), "cpu", init=tmp_path / "plain.safetensors")
+    save_weights(tmp_path / "guided.safetensors", training.network, notes={}, half=False)
+    with pytest.raises(ValueError, match="guided"):
+        train_restore.Training(MimoConfig(4, 1), "cpu", init=tmp_path / "guided.safetensors")
+    again = train_restore.Training(GUIDED, "cpu", init=tmp_path / "guided.safetensors").network.state_dict()
+    assert all(torch.equal(again[name], value) for name, value in state.items())
+    wide = train_restore.Training(
+        MimoConfig(8, 1, guided=True), "cpu", estimator=tmp_path / "guided.safetensors"
+    )
+    read = training.network.estimator.state_dict()
+    assert all(torch.equal(read[name], value) for name, value in wide.network.estimator.state_dict().items())
 
 
-def test_training_goes_on_where_it_stopped(tmp_path: Path, photos: list[torch.Tensor]) -> None:
+def test_training_goes_on_where_it_stopped(
+    tmp_path: Path, photos: list[torch.Tensor], estimator: Path
+) -> None:
     torch.manual_seed(0)
-    one = tool.Training(STEERED, "cpu")
+    one = train_restore.Training(GUIDED, "cpu", estimator=estimator)
     one.advance(batch(photos, 1), 1e-3)
     one.save(tmp_path)
-    other = tool.Training(STEERED, "cpu")
+    other = train_restore.Training(GUIDED, "cpu", estimator=estimator)
     assert other.resume(tmp_path) and other.step == 1
     for training in (one, other):
         training.advance(batch(photos, 2), 1e-3)
@@ -76,14 +126,25 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path, photos: list[torch.Te
         assert torch.allclose(a, b, atol=1e-6)
 
 
-def test_a_plain_network_may_begin_a_steered_one_of_its_size_only(tmp_path: Path) -> None:
-    plain = MimoUNet(MimoConfig(4, 1))
-    save_weights(tmp_path / "plain.safetensors", plain, notes={}, half=False)
-    training = tool.Training(STEERED, "cpu", init=tmp_path / "plain.safetensors")
-    state = training.average.state_dict()
-    assert all(torch.equal(state[name], value) for name, value in plain.state_dict().items())
-    with pytest.raises(ValueError, match="width 4 and 1 blocks"):
-        tool.Training(MimoConfig(4, 2, steered=True), "cpu", init=tmp_path / "plain.safetensors")
-    save_weights(tmp_path / "steered.safetensors", training.network, notes={}, half=False)
-    with pytest.raises(ValueError, match="steered"):
-        tool.Training(MimoConfig(4, 1), "cpu", init=tmp_path / "steered.safetensors")
+def test_the_pool_gives_the_newest_and_turns_maps_and_kernels_together() -> None:
+    rng = np.random.default_rng(0)
+    pool = train_kernel.Pool()
+    marked = torch.zeros(12, 3, KERNEL_PX, KERNEL_PX)
+    marked[..., 3, 10] = torch.arange(1.0, 13)[:, None]
+    for part in marked.split(4):
+        pool.add(part, part[:, 0])
+    maps, kernels = pool.draw(rng)
+    assert len(maps) == train_kernel.BATCH
+    assert torch.equal(maps[:, 0], kernels)
+    assert kernels[: train_kernel.NEW].amax((1, 2)).tolist() == list(range(5, 13))
+    places = {tuple(torch.nonzero(pool.draw(rng)[1][0])[0].tolist()) for _ in range(100)}
+    assert len(places) == 8
+
+
+def test_a_step_brings_an_estimator_closer_to_its_kernels(photos: list[torch.Tensor]) -> None:
+    torch.manual_seed(0)
+    training = Trained(KernelEstimator(), KernelEstimator())
+    drawn = batch(photos, 3, 4)
+    maps = train_kernel.photo_maps(drawn.blurred.mean(1))
+    losses = [train_kernel.step(training, maps, drawn.kernels, 3e-3)[0] for _ in range(20)]
+    assert losses[-1] < 0.9 * losses[0]

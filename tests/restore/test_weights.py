@@ -45,28 +45,26 @@ def test_safetensors_in_half_precision_come_back_with_their_notes(tmp_path: Path
     assert torch.allclose(load_network(path)(photo)[2], network(photo)[2], atol=2e-3)
 
 
-def test_a_steered_network_is_told_by_its_tensors(tmp_path: Path) -> None:
-    path = tmp_path / "steered.safetensors"
+def test_a_guided_network_is_told_by_its_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "guided.safetensors"
     torch.manual_seed(0)
-    network = MimoUNet(MimoConfig(4, 1, steered=True)).eval()
-    for parameter in network.steering.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
+    network = MimoUNet(MimoConfig(4, 1, guided=True)).eval()
     save_weights(path, network, notes={}, half=False)
     photo = torch.rand(1, 3, 132, 64)
     assert torch.allclose(load_network(path)(photo)[2], network(photo)[2], atol=1e-5)
 
 
 @pytest.mark.parametrize("what", ["half", "estimator", "other size", "nan"])
-def test_a_steered_network_with_wrong_parts_is_refused(tmp_path: Path, what: str) -> None:
-    state = MimoUNet(MimoConfig(4, 1, steered=True)).state_dict()
+def test_a_guided_network_with_wrong_parts_is_refused(tmp_path: Path, what: str) -> None:
+    state = MimoUNet(MimoConfig(4, 1, guided=True)).state_dict()
     if what == "half":
-        state = {k: v for k, v in state.items() if not k.startswith("steering.heads.3")}
+        state = {k: v for k, v in state.items() if not k.startswith("guide.features.2")}
     elif what == "estimator":
-        state = {k: v for k, v in state.items() if not k.startswith("steering.")}
+        state = {k: v for k, v in state.items() if not k.startswith("guide.")}
     elif what == "other size":
-        state["estimator.code.2.bias"] = torch.zeros(10)
+        state["estimator.whole.1.bias"] = torch.zeros(10)
     else:
-        state["steering.heads.0.bias"] = torch.full_like(state["steering.heads.0.bias"], torch.nan)
+        state["guide.shares.bias"] = torch.full_like(state["guide.shares.bias"], torch.nan)
     path = tmp_path / "wrong.safetensors"
     save_file(state, path)
     with pytest.raises(CaptureError, match=r"wrong\.safetensors"):

@@ -1,0 +1,97 @@
+"""What the restorer learns from: crops of sharp photos, shaken on purpose, with the kernels that shook them."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from deblurgs.restore.shake import kernel_size, shake_image
+
+MAX_EXTENT_PX = 24.0
+TRUE_PX = 65  # holds the kernels of every segment
+# Of so many crops one is taken, the more easily the more it holds: skies and blurred backgrounds teach little.
+_CHOICES = 4
+_LEAST_DETAIL = 0.3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """blurred and sharp sRGB [B,3,P,P]; kernels [B,65,65], of each photo the mean over its pixels."""
+
+    blurred: Tensor
+    sharp: Tensor
+    kernels: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(self.blurred.to(device), self.sharp.to(device), self.kernels.to(device))
+
+
+def load_photos(folder: Path) -> list[Tensor]:
+    """All PNG tiles as uint8 [3,H,W]."""
+    return [
+        torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1).contiguous()
+        for path in sorted(folder.glob("*.png"))
+    ]
+
+
+def draw_extent(rng: np.random.Generator) -> float:
+    """Pixels: 15 % sharp or nearly so, the rest log-normal around 10 px."""
+    if rng.random() < 0.15:
+        return float(rng.choice([0.0, 0.0, rng.uniform(0.5, 2.0)]))
+    return float(np.clip(10.0 * np.exp(rng.normal() * 0.45), 2.0, MAX_EXTENT_PX))
+
+
+def draw_batch(rng: np.random.Generator, photos: list[Tensor], patch: int, count: int) -> Batch:
+    """Random crops, turns, brightness and shakes, then light noise and JPEG."""
+    rows = [_draw_pair(rng, photos, patch) for _ in range(count)]
+    return Batch(*(torch.stack(column) for column in zip(*rows, strict=True)))
+
+
+def _draw_pair(rng: np.random.Generator, photos: list[Tensor], patch: int) -> tuple[Tensor, Tensor, Tensor]:
+    extent = draw_extent(rng)
+    crop = _draw_crop(rng, photos, patch + kernel_size(1.25 * extent) - 1).float() / 255
+    crop = torch.rot90(crop, int(rng.integers(4)), (1, 2))
+    if rng.random() < 0.5:
+        crop = crop.flip(2)
+    crop = crop * float(rng.uniform(0.6, 1.0))
+    shaken = shake_image(rng, crop, extent, segments=int(rng.integers(1, 3)))
+    kernel = torch.zeros(TRUE_PX, TRUE_PX)
+    for share, part in zip(shaken.shares, shaken.kernels, strict=True):
+        kernel += share * F.pad(part, [(TRUE_PX - part.shape[-1]) // 2] * 4)
+    return degrade(rng, shaken.blurred), shaken.sharp, kernel
+
+
+def _draw_crop(rng: np.random.Generator, photos: list[Tensor], size: int) -> Tensor:
+    crops = []
+    for _ in range(_CHOICES):
+        photo = photos[rng.integers(len(photos))]
+        top, left = rng.integers(photo.shape[1] - size + 1), rng.integers(photo.shape[2] - size + 1)
+        crops.append(photo[:, top : top + size, left : left + size])
+    detail = np.array([_detail(crop) for crop in crops]) + _LEAST_DETAIL
+    return crops[rng.choice(_CHOICES, p=detail / detail.sum())]
+
+
+def _detail(crop: Tensor) -> float:
+    """Mean absolute difference of neighbours in green, of 255, seen at every third pixel."""
+    green = crop[1].numpy().astype(np.int16)
+    return float(np.abs(np.diff(green[::3])).mean() + np.abs(np.diff(green[:, ::3], axis=0)).mean())
+
+
+def degrade(rng: np.random.Generator, image: Tensor) -> Tensor:
+    """Sensor noise (deviation up to 0.01) and, every second time, JPEG of quality 75 to 97; 8 bits."""
+    noisy = image + torch.from_numpy(rng.normal(size=tuple(image.shape)).astype(np.float32)) * float(
+        rng.uniform(0, 0.01)
+    )
+    pixels = (noisy.clamp(0, 1) * 255).round().to(torch.uint8)
+    if rng.random() < 0.5:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(
+            buffer, "JPEG", quality=int(rng.integers(75, 98))
+        )
+        pixels = torch.from_numpy(np.array(Image.open(buffer))).permute(2, 0, 1)
+    return pixels.float() / 255

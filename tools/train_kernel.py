@@ -1,0 +1,123 @@
+"""Train the network that reads the blur kernel of a photo (deblurgs/restore/blur_kernel.py).
+
+    python tools/collect_photos.py --budgie budgie-backgrounds --output photos
+    python tools/train_kernel.py --photos photos/train --output kernel --minutes 45
+
+Writes OUTPUT/checkpoint.json and its parts (the same command continues from them) and OUTPUT/estimator.safetensors (the
+moving average: what `tools/train_restore.py --estimator` reads). Most of the time goes into drawing photos, so the maps
+of those drawn before are used again, turned and mirrored.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from checkpoints import Trained, learning_rate
+from restore_pairs import draw_batch, load_photos
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from deblurgs.files import JsonLines, atomic_path
+from deblurgs.math.color import linear_from_srgb
+from deblurgs.restore.blur_kernel import KernelEstimator, photo_maps
+from deblurgs.restore.losses import kernel_loss
+
+SIZES_PX = (160, 192, 256)
+NEW, BATCH, KEPT = 8, 32, 40_000  # photos drawn for a step, maps of a step, maps that are kept
+
+
+class Pool:
+    """The last maps [N,3,49,49] and kernels [N,65,65] that were drawn."""
+
+    def __init__(self) -> None:
+        self.maps: list[Tensor] = []
+        self.kernels: list[Tensor] = []
+
+    def add(self, maps: Tensor, kernels: Tensor) -> None:
+        self.maps = [*self.maps, *maps.half()][-KEPT:]
+        self.kernels = [*self.kernels, *kernels.half()][-KEPT:]
+
+    def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """The newest and some of all, turned by a multiple of 90 degrees and perhaps mirrored."""
+        count = len(self.maps)
+        newest = range(max(0, count - NEW), count)
+        chosen = [*newest, *rng.integers(count, size=BATCH - len(newest))]
+        maps = torch.stack([self.maps[i] for i in chosen]).float()
+        kernels = torch.stack([self.kernels[i] for i in chosen]).float()
+        turns = int(rng.integers(4))
+        maps, kernels = torch.rot90(maps, turns, (-2, -1)), torch.rot90(kernels, turns, (-2, -1))
+        return (maps.flip(-1), kernels.flip(-1)) if rng.random() < 0.5 else (maps, kernels)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--photos", type=Path, required=True, help="folder of PNG tiles (collect_photos.py)")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--init", type=Path, help="an estimator to begin with")
+    parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
+    parser.add_argument("--minutes", type=float, default=45.0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    photos = load_photos(arguments.photos)
+    if not photos:
+        parser.error(f"no PNG tiles in {arguments.photos}: run tools/collect_photos.py first")
+    network = KernelEstimator()
+    if arguments.init:
+        network.load_state_dict(load_file(arguments.init))
+    training = Trained(network.to(memory_format=torch.channels_last), KernelEstimator())  # pyright: ignore[reportCallIssue]
+    training.resume(arguments.output)
+    rng = np.random.default_rng([arguments.seed, training.step])
+    pool = Pool()
+    started = last_save = time.monotonic() - training.seconds
+    recent: list[tuple[float, float]] = []
+    with JsonLines(arguments.output / "metrics.jsonl") as log:
+        while training.seconds < 60 * arguments.minutes:
+            batch = draw_batch(rng, photos, int(rng.choice(SIZES_PX)), NEW)
+            pool.add(photo_maps(linear_from_srgb(batch.blurred).mean(1)), batch.kernels)
+            rate = learning_rate(arguments.rate, training.step, training.seconds / (60 * arguments.minutes))
+            recent.append(step(training, *pool.draw(rng), rate))
+            training.seconds = time.monotonic() - started
+            if training.step % 100 == 0:
+                kernel, blur = np.mean(recent, axis=0)
+                record = {"step": training.step, "kernel": kernel, "blur": blur, "seconds": training.seconds}
+                log.write(record)
+                print(
+                    f"{training.step} kernel {kernel:.4f} blur left {blur:.4f} {training.seconds:.0f} s",
+                    flush=True,
+                )
+                recent.clear()
+            if time.monotonic() - last_save > 60:
+                finish(training, arguments)
+                last_save = time.monotonic()
+    finish(training, arguments)
+
+
+def step(
+    training: Trained[KernelEstimator], maps: Tensor, kernels: Tensor, rate: float
+) -> tuple[float, float]:
+    """Returns the two parts of the loss."""
+    with torch.autocast("cpu", torch.bfloat16):
+        read = training.network.read(maps.contiguous(memory_format=torch.channels_last))
+    kernel, blur = (part.mean() for part in kernel_loss(read, kernels))
+    training.descend(kernel + 0.5 * blur, rate)
+    return float(kernel.detach()), float(blur.detach())
+
+
+def finish(training: Trained[KernelEstimator], arguments: argparse.Namespace) -> None:
+    """Save the checkpoint and the moving average."""
+    training.save(arguments.output)
+    notes = {"steps": training.step, "rate": arguments.rate, "minutes": round(training.seconds / 60, 1)}
+    state = {k: v.detach().contiguous() for k, v in training.average.state_dict().items()}
+    with atomic_path(arguments.output / "estimator.safetensors") as temporary:
+        save_file(state, temporary, {"deblurgs": json.dumps(notes, sort_keys=True)})
+
+
+if __name__ == "__main__":
+    main()

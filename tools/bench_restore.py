@@ -2,6 +2,7 @@
 
     python tools/collect_photos.py --budgie budgie-backgrounds --output photos
     python tools/bench_restore.py --photos photos/test --output benchmarks/restore.json
+    python tools/bench_restore.py --photos photos/test --draws 8 --skip-large --output benchmarks/restore_draws.json
     python tools/bench_restore.py --photos photos/test --pairs FOLDER --weights other.safetensors --output out.json
 
 FOLDER holds NAME.png (blurred) and NAME_gt.png (sharp). Bicubic is the photo reduced and enlarged by two. `--maxim`
@@ -46,6 +47,11 @@ Method = Callable[[Pixels], Pixels]
 MEDIAN_PX = 10.0
 NOISE = 0.005
 LARGE = (("thin", 1280, 720), ("base", 1280, 720), ("thin", 6000, 4000))
+
+
+def drawn_pairs(folder: Path, crop: int, draws: int) -> list[tuple[str, Pixels, Pixels]]:
+    """`synthetic_pairs` of the seeds 0, 1 and so on."""
+    return [pair for seed in range(draws) for pair in synthetic_pairs(folder, crop, seed)]
 
 
 def synthetic_pairs(folder: Path, crop: int, seed: int) -> list[tuple[str, Pixels, Pixels]]:
@@ -161,15 +167,18 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="default: the weights that ship")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--crop", type=int, default=256)
+    parser.add_argument(
+        "--draws", type=int, default=1, help="shakes of every photo; one draw is a small sample"
+    )
     parser.add_argument("--ensemble", action="store_true")
     parser.add_argument("--maxim", type=Path, help="folder of `maxim_baseline.py fetch`")
     parser.add_argument(
         "--skip-large", action="store_true", help="leave out times and memory of large photos"
     )
     arguments = parser.parse_args()
-    pairs = synthetic_pairs(arguments.photos, arguments.crop, 0)
+    pairs = drawn_pairs(arguments.photos, arguments.crop, arguments.draws)
     known = methods(arguments.weights, arguments.ensemble, arguments.maxim)
-    sharp = [(name, twin, twin) for name, _, twin in pairs]
+    sharp = [(name, twin, twin) for name, _, twin in synthetic_pairs(arguments.photos, arguments.crop, 0)]
     file = arguments.weights or SHIPPED
     notes = read_notes(file) if file.suffix == ".safetensors" else {}
     controls = {name: known[name] for name in ("identity", "bicubic", "mimo")}
@@ -180,7 +189,12 @@ def main() -> None:
         "commit": commit(),
         "versions": package_versions(("deblurgs", "torch", "numpy")),
         "weights": notes,
-        "synthetic": {"photos": len(pairs), "median_px": MEDIAN_PX, "methods": score(pairs, known)},
+        "synthetic": {
+            "pairs": len(pairs),
+            "draws": arguments.draws,
+            "median_px": MEDIAN_PX,
+            "methods": score(pairs, known),
+        },
         "sharp_input_psnr": score(sharp, controls)["mimo"]["psnr"],
     }  # fmt: skip
     if arguments.pairs:

@@ -22,8 +22,8 @@ class Trained(Generic[N]):
     """A network, its exponential moving average and AdamW."""
 
     def __init__(self, network: N, average: N, slower: Mapping[str, float] | None = None) -> None:
-        """average: a network of the same shape; it begins as a copy. slower: parts of the network by name and what
-        share of the learning rate they get.
+        """average: a network of the same shape; it begins as a copy. slower: direct children of the network by
+        name and what share of the learning rate they get.
         """
         self.network, self.average = network, average
         average.load_state_dict(network.state_dict())
@@ -78,7 +78,9 @@ class Trained(Generic[N]):
                 old.unlink()
 
     def resume(self, folder: Path) -> bool:
-        """Continue from `save`; False when there is nothing to continue from."""
+        """Continue from `save`; False when there is nothing to continue from. Raises ValueError when it was the
+        training of another network.
+        """
         if not (folder / "checkpoint.json").exists():
             return False
         record = json.loads((folder / "checkpoint.json").read_text())
@@ -86,9 +88,12 @@ class Trained(Generic[N]):
         for name in record["parts"]:
             tensors |= load_file(folder / name)
         for prefix, module in (("network.", self.network), ("average.", self.average)):
-            module.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            )
+            own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            if problem := misfit(own, module):
+                raise ValueError(
+                    f"{folder} holds the training of another network ({problem}); name another folder"
+                )
+            module.load_state_dict(own)
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
@@ -103,3 +108,12 @@ def learning_rate(peak: float, step: int, done: float) -> float:
     """Linear warm-up, then half a cosine down to 1 % of the peak; done in [0,1]."""
     cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
     return peak * min(1.0, (step + 1) / WARM_UP_STEPS) * (0.01 + 0.99 * cosine)
+
+
+def misfit(state: Mapping[str, Tensor], module: nn.Module) -> str | None:
+    """None when these tensors are those of the module, else what is wrong with them."""
+    expected = module.state_dict()
+    if names := sorted(expected.keys() ^ state.keys()):
+        return f"{names[0]} is {'missing' if names[0] in expected else 'unknown'}"
+    wrong = [name for name, value in expected.items() if value.shape != state[name].shape]
+    return f"{wrong[0]} has the shape {list(state[wrong[0]].shape)}" if wrong else None

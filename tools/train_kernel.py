@@ -1,7 +1,7 @@
 """Train the network that reads the blur kernel of a photo (deblurgs/restore/blur_kernel.py).
 
     python tools/collect_photos.py --budgie budgie-backgrounds --output photos
-    python tools/train_kernel.py --photos photos/train --output kernel --minutes 45
+    python tools/train_kernel.py --photos photos/train --output kernel --minutes 45 --bf16
 
 Writes OUTPUT/checkpoint.json and its parts (the same command continues from them) and OUTPUT/estimator.safetensors (the
 moving average: what `tools/train_restore.py --estimator` reads). Most of the time goes into drawing photos, so the maps
@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from checkpoints import Trained, learning_rate
+from checkpoints import Trained, learning_rate, misfit
 from restore_pairs import draw_batch, load_photos
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -26,7 +27,9 @@ from deblurgs.restore.blur_kernel import KernelEstimator, photo_maps
 from deblurgs.restore.losses import kernel_loss
 
 SIZES_PX = (160, 192, 256)
-NEW, BATCH, KEPT = 8, 32, 40_000  # photos drawn for a step, maps of a step, maps that are kept
+# Photos drawn for a step, maps of a step, maps that are kept, and photos drawn before the first step.
+NEW, BATCH, KEPT, FIRST = 8, 32, 40_000, 256
+BLUR_WEIGHT = 0.5  # what a filter leaves follows the kernel, and is the flatter measure far from the truth
 
 
 class Pool:
@@ -52,6 +55,21 @@ class Pool:
         return (maps.flip(-1), kernels.flip(-1)) if rng.random() < 0.5 else (maps, kernels)
 
 
+def read_estimator(path: Path) -> dict[str, Tensor]:
+    """The estimator's tensors in what this tool wrote, or in a guided network of any size. Raises ValueError."""
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"cannot read the estimator {path}: {error}") from error
+    of_network = {k.removeprefix("estimator."): v for k, v in state.items() if k.startswith("estimator.")}
+    state = {name: value.float() for name, value in (of_network or state).items()}
+    if problem := misfit(state, KernelEstimator()):
+        raise ValueError(
+            f"{path} holds no estimator ({problem}); name a file of train_kernel.py or guided weights"
+        )
+    return state
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="folder of PNG tiles (collect_photos.py)")
@@ -60,6 +78,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--minutes", type=float, default=45.0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--bf16", action="store_true", help="faster where AVX-512 has it")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -69,20 +88,25 @@ def main() -> None:
     if not photos:
         parser.error(f"no PNG tiles in {arguments.photos}: run tools/collect_photos.py first")
     network = KernelEstimator()
-    if arguments.init:
-        network.load_state_dict(load_file(arguments.init))
     training = Trained(network.to(memory_format=torch.channels_last), KernelEstimator())  # pyright: ignore[reportCallIssue]
-    training.resume(arguments.output)
+    try:
+        if arguments.init:
+            network.load_state_dict(read_estimator(arguments.init))
+            training.average.load_state_dict(network.state_dict())
+        training.resume(arguments.output)
+    except ValueError as error:
+        parser.error(str(error))
     rng = np.random.default_rng([arguments.seed, training.step])
     pool = Pool()
+    for _ in range(FIRST // NEW):
+        draw_into(pool, rng, photos)
     started = last_save = time.monotonic() - training.seconds
     recent: list[tuple[float, float]] = []
     with JsonLines(arguments.output / "metrics.jsonl") as log:
         while training.seconds < 60 * arguments.minutes:
-            batch = draw_batch(rng, photos, int(rng.choice(SIZES_PX)), NEW)
-            pool.add(photo_maps(linear_from_srgb(batch.blurred).mean(1)), batch.kernels)
+            draw_into(pool, rng, photos)
             rate = learning_rate(arguments.rate, training.step, training.seconds / (60 * arguments.minutes))
-            recent.append(step(training, *pool.draw(rng), rate))
+            recent.append(step(training, *pool.draw(rng), rate, arguments.bf16))
             training.seconds = time.monotonic() - started
             if training.step % 100 == 0:
                 kernel, blur = np.mean(recent, axis=0)
@@ -99,14 +123,19 @@ def main() -> None:
     finish(training, arguments)
 
 
+def draw_into(pool: Pool, rng: np.random.Generator, photos: list[Tensor]) -> None:
+    batch = draw_batch(rng, photos, int(rng.choice(SIZES_PX)), NEW)
+    pool.add(photo_maps(linear_from_srgb(batch.blurred).mean(1)), batch.kernels)
+
+
 def step(
-    training: Trained[KernelEstimator], maps: Tensor, kernels: Tensor, rate: float
+    training: Trained[KernelEstimator], maps: Tensor, kernels: Tensor, rate: float, bf16: bool = False
 ) -> tuple[float, float]:
     """Returns the two parts of the loss."""
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         read = training.network.read(maps.contiguous(memory_format=torch.channels_last))
     kernel, blur = (part.mean() for part in kernel_loss(read, kernels))
-    training.descend(kernel + 0.5 * blur, rate)
+    training.descend(kernel + BLUR_WEIGHT * blur, rate)
     return float(kernel.detach()), float(blur.detach())
 
 

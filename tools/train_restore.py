@@ -2,7 +2,7 @@
 
     python tools/collect_photos.py --budgie budgie-backgrounds --output photos
     python tools/train_restore.py --photos photos/train --output plain --minutes 100 --bf16
-    python tools/train_kernel.py --photos photos/train --output kernel --minutes 45
+    python tools/train_kernel.py --photos photos/train --output kernel --minutes 45 --bf16
     python tools/train_restore.py --photos photos/train --output guided --init plain/weights.safetensors \\
         --estimator kernel/estimator.safetensors --minutes 60 --bf16
     python tools/train_restore.py --photos photos/train --output base --base --device cuda --minutes 25 \\
@@ -24,14 +24,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from checkpoints import Trained, learning_rate
-from restore_pairs import Batch, draw_batch, load_photos
-from safetensors.torch import load_file
-from torch import Tensor
+from restore_pairs import MAX_EXTENT_PX, Batch, draw_batch, load_photos
+from train_kernel import read_estimator
 
+from deblurgs.errors import CaptureError
 from deblurgs.files import JsonLines
 from deblurgs.restore.deconvolution import trial_deconvolutions
 from deblurgs.restore.losses import kernel_loss, restoration_loss
-from deblurgs.restore.mimo_unet import MIMO_UNET, MimoConfig, MimoUNet
+from deblurgs.restore.mimo_unet import MIMO_UNET, SIZE_MULTIPLE, MimoConfig, MimoUNet
+from deblurgs.restore.shake import kernel_size
 from deblurgs.restore.weights import load_network, read_notes, save_weights
 
 # A kernel is read from more than the pixels that are trained on, as from a tile of a photo.
@@ -53,8 +54,8 @@ class Training(Trained[MimoUNet]):
         estimator: Path | None = None,
     ) -> None:
         """bf16: also on a CPU; on a GPU that has it, it is always used. init: weights to begin with, of the same width
-        and blocks. estimator: what `read_estimator` reads. A guided network needs it or a guided `init`. Raises
-        ValueError when they do not fit.
+        and blocks. estimator: what `train_kernel.read_estimator` reads. A guided network needs it or a guided `init`.
+        Raises ValueError when they do not fit.
         """
         self.device = torch.device(device)
         self.bf16 = bf16 or (self.device.type == "cuda" and torch.cuda.is_bf16_supported())
@@ -99,13 +100,6 @@ class Training(Trained[MimoUNet]):
         return float(picture_loss.detach())
 
 
-def read_estimator(path: Path) -> dict[str, Tensor]:
-    """Of what tools/train_kernel.py wrote, or of a guided network of any size."""
-    state = load_file(path)
-    of_network = {k.removeprefix("estimator."): v for k, v in state.items() if k.startswith("estimator.")}
-    return {name: value.float() for name, value in (of_network or state).items()}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="folder of PNG tiles (collect_photos.py)")
@@ -138,6 +132,12 @@ def main() -> None:
         parser.error(f"no PNG tiles in {arguments.photos}: run tools/collect_photos.py first")
     guided = arguments.guided or arguments.estimator is not None
     patch = arguments.patch or (128 if guided else 96)
+    most = min(min(photo.shape[1:]) for photo in photos) - kernel_size(1.25 * MAX_EXTENT_PX) + 1
+    size = patch + CONTEXT_PX if guided else patch
+    if patch % SIZE_MULTIPLE or not SIZE_MULTIPLE <= size <= most:
+        parser.error(
+            f"--patch must be a multiple of {SIZE_MULTIPLE} and at most {patch + most - size} for these photos"
+        )
     base = MIMO_UNET if arguments.base else MimoConfig(arguments.width, arguments.blocks)
     try:
         training = Training(
@@ -147,9 +147,9 @@ def main() -> None:
             init=arguments.init,
             estimator=arguments.estimator,
         )
-    except ValueError as error:
-        parser.error(f"{error}; name weights of the network that is trained")
-    training.resume(arguments.output)
+        training.resume(arguments.output)
+    except (ValueError, CaptureError) as error:
+        parser.error(str(error))
     rng = np.random.default_rng([arguments.seed, training.step])
     started = last_save = time.monotonic() - training.seconds
     recent: list[float] = []
@@ -157,7 +157,6 @@ def main() -> None:
         while training.step < arguments.steps and training.seconds < 60 * arguments.minutes:
             done = max(training.step / arguments.steps, training.seconds / (60 * arguments.minutes))
             rate = learning_rate(arguments.rate, training.step, done)
-            size = patch + CONTEXT_PX if guided else patch
             batch = draw_batch(rng, photos, size, arguments.batch).to(training.device)
             cut = (int(rng.integers(CONTEXT_PX + 1)), int(rng.integers(CONTEXT_PX + 1)))
             recent.append(training.advance(batch, rate, cut))
@@ -184,10 +183,9 @@ def finish(training: Training, arguments: argparse.Namespace, patch: int) -> Non
         "minutes": round(training.seconds / 60, 1),
         "photos": "budgie-backgrounds (CC0) and scikit-image samples (public domain, CC0): docs/restore.md",
     }
-    if arguments.init:
-        notes["init"] = read_notes(arguments.init)
-    if arguments.estimator:
-        notes["estimator"] = read_notes(arguments.estimator)
+    for name, path in (("init", arguments.init), ("estimator", arguments.estimator)):
+        if path is not None and path.suffix == ".safetensors":
+            notes[name] = read_notes(path)
     save_weights(arguments.output / "weights.safetensors", training.average, notes=notes)
 
 

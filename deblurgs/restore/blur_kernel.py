@@ -21,10 +21,10 @@ _FLOORS = (1e-3, 3e-2)  # of the mean power: what counts as noise in the two cep
 
 
 class KernelEstimator(nn.Module):
-    """Photo [B,3,H,W], sRGB in [0,1] -> kernels [B,49,49]: not negative, sum 1, centroid in the middle.
+    """Photo [B,3,H,W], sRGB in [0,1] -> kernels [B,49,49]: not negative, sum 1, centroid near the middle.
 
-    A kernel moves linear light and is one for the whole photo, the mean of what its parts saw; right but for half a
-    turn. The network is a U-Net over lags with layers in its middle that see all of them.
+    A kernel moves linear light and is one for all of the photo that it is given, the mean of what its parts saw; right
+    but for half a turn. The network is a U-Net over lags with layers in its middle that see all of them.
     """
 
     def __init__(self) -> None:
@@ -65,8 +65,8 @@ class KernelEstimator(nn.Module):
                 kernel = self.read(view.transpose(-2, -1) if exchanged else view)
                 kernel = kernel.transpose(-2, -1) if exchanged else kernel
                 kernel = kernel.flip(-1) if mirrored else kernel
-                readings.append(_turned_like(readings[0], kernel) if readings else kernel)
-        return torch.stack(readings).mean(0)
+                readings.append(kernel)
+        return _mean_but_for_half_turns(torch.stack(readings))
 
     def read(self, maps: Tensor) -> Tensor:
         """Maps [B,3,49,49] of `photo_maps` -> kernels."""
@@ -143,11 +143,16 @@ def _centre(lags: Tensor, side: int) -> Tensor:
     return lags[..., start : start + side, start : start + side]
 
 
-def _turned_like(model: Tensor, kernels: Tensor) -> Tensor:
-    """kernels [B,K,K], each turned by half a turn if that brings it closer to its model."""
-    turned = kernels.flip((1, 2))
-    distance, other = (((k - model) ** 2).sum((1, 2), keepdim=True) for k in (kernels, turned))
-    return torch.where(other < distance, turned, kernels)
+def _mean_but_for_half_turns(readings: Tensor) -> Tensor:
+    """Readings [R,B,K,K] of kernels, each as it is or turned by half a turn: [B,K,K].
+
+    Which of them to turn is not always plain, so each is the model of the others once; the most definite mean counts.
+    """
+    turned = readings.flip((2, 3))
+    straight, other = (torch.einsum("ibyx,jbyx->ijb", readings, r) for r in (readings, turned))
+    means = torch.where((other > straight)[..., None, None], turned, readings).mean(1)
+    best = means.square().sum((2, 3)).argmax(0)
+    return means[best, torch.arange(len(best), device=best.device)]
 
 
 def _grown(x: Tensor, like: Tensor) -> Tensor:

@@ -15,33 +15,43 @@ from deblurgs.math.color import linear_from_srgb, srgb_from_linear
 # (a, b): a filter for a kernel that is right and one for a kernel that is so by and large.
 _NOISE = ((5e-3, 2e-2), (5e-2, 1e-1))
 TRIALS = 2 * len(_NOISE)
-_GAP_PX = 64  # between the photo and its next period; longer than any kernel
+# How much light beyond black and white weighs against variation, where the two disagree about the way round.
+_BEYOND = 0.04
+_GAP_PX = 64  # between the photo and its next period; longer than the reach of any kernel
 
 
 def trial_deconvolutions(photo: Tensor, kernels: Tensor) -> Tensor:
     """Photo [B,3,H,W], sRGB in [0,1], kernels [B,K,K] (odd, sum 1) -> [B,4,3,H,W], sRGB in [0,1].
 
-    First the two filters with the kernel that leaves less variation, then the two with the other one: a kernel the
-    wrong way round doubles edges instead of sharpening them.
+    First the two filters with the kernel that is more likely the right way round, then the two with the other one. The
+    wrong way round, edges are doubled instead of sharpened: more variation is left, and more light lies beyond black
+    and white.
     """
     height, width = photo.shape[-2:]
     closed = _closed(linear_from_srgb(photo.float()))
     size = (closed.shape[-2], closed.shape[-1])
     spectrum = torch.fft.rfft2(closed)[:, None]
-    transfer = transfer_function(kernels, *size)
-    found, variations = [], []
-    # Turned by half a turn a kernel's transfer function is its complex conjugate.
-    for way in (transfer, transfer.conj()):
-        light = torch.fft.irfft2(spectrum * _wiener(way, size)[:, :, None], s=size)[..., :height, :width]
-        found.append(light)
-        variations.append(_variation(light[:, -1].mean(1)))
-    swap = (variations[1] < variations[0])[:, None, None, None, None]
+    filters = _wiener(transfer_function(kernels, *size), size)[:, :, None]
+    found, doubts = [], []
+    # Turned by half a turn a kernel's transfer function, and so its filter, is the complex conjugate.
+    for way in (filters, filters.conj()):
+        light = torch.fft.irfft2(spectrum * way, s=size)[..., :height, :width]
+        possible = light.clamp(0, 1)
+        beyond = (light - possible)[:, 0].abs().mean((1, 2, 3))
+        doubts.append(_variation(light[:, -1].mean(1)) * (beyond + 1e-5) ** _BEYOND)
+        found.append(possible)
+    swap = (doubts[1] < doubts[0])[:, None, None, None, None]
     light = torch.cat([torch.where(swap, found[1], found[0]), torch.where(swap, found[0], found[1])], dim=1)
-    return srgb_from_linear(light.clamp(0, 1))
+    return srgb_from_linear(light)
 
 
 def transfer_function(kernels: Tensor, height: int, width: int) -> Tensor:
-    """Kernels [B,K,K] (odd, the middle is no motion) -> their half spectra [B,height,width//2+1]."""
+    """Kernels [B,K,K] (odd, the middle is no motion) -> their half spectra [B,height,width//2+1].
+
+    Raises ValueError when they are larger than that.
+    """
+    if kernels.shape[-1] > min(height, width):
+        raise ValueError(f"a kernel of {kernels.shape[-1]} pixels does not fit into {height}x{width}")
     middle = kernels.shape[-1] // 2
     canvas = F.pad(kernels, (0, width - kernels.shape[-1], 0, height - kernels.shape[-2]))
     return torch.fft.rfft2(canvas.roll((-middle, -middle), (-2, -1)))

@@ -146,8 +146,9 @@ class _Guide(nn.Module):
             ]
         )
         self.shares = nn.Conv2d(channels, TRIALS, 3, padding=1)
-        for parameter in self.shares.parameters():  # it begins with what the network makes without trials
-            nn.init.zeros_(parameter)
+        for layer in (*self.features, self.shares):  # it begins with what the network makes without trials
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def hints(self, changes: Tensor) -> list[Tensor]:
         """changes [B,4,3,H,W], trials less the photo -> features at full, half and quarter size."""

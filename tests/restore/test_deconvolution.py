@@ -3,7 +3,7 @@ import torch
 
 from deblurgs.math.color import linear_from_srgb, srgb_from_linear
 from deblurgs.restore.deconvolution import _closed, _fast_size, transfer_function, trial_deconvolutions
-from deblurgs.restore.losses import kernel_loss
+from deblurgs.restore.losses import _scene_power, kernel_loss
 from deblurgs.restore.shake import convolve
 
 
@@ -84,6 +84,21 @@ def test_the_transfer_function_of_no_motion_is_one_and_of_half_a_turn_the_conjug
     kernel = hook()[None]
     turned = transfer_function(kernel.flip((1, 2)), 20, 30)
     assert torch.allclose(turned, transfer_function(kernel, 20, 30).conj(), atol=1e-6)
+
+
+def test_a_kernel_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="49 pixels does not fit into 40x60"):
+        transfer_function(torch.ones(1, 49, 49), 40, 60)
+
+
+def test_the_kernel_loss_counts_every_frequency_of_the_whole_spectrum_once() -> None:
+    """An error in one frequency counts as in a sum over the whole plane, where the negative ones are entries too."""
+    down, across = torch.fft.fftfreq(96)[:, None], torch.fft.fftfreq(96)[None]
+    power = 1 / (down**2 + across**2 + 1 / 64**2)
+    power /= power.sum()
+    half = _scene_power(96, torch.device("cpu"))
+    assert torch.allclose(half[:, [0, 48]], power[:, [0, 48]])
+    assert torch.allclose(half[:, 1:48], power[:, 1:48] + power[:, 49:].flip(1))
 
 
 def test_the_loss_of_a_kernel_counts_neither_half_turns_nor_frames_but_the_rest() -> None:

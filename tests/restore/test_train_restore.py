@@ -30,6 +30,7 @@ def photos() -> list[torch.Tensor]:
 
 @pytest.fixture
 def estimator(tmp_path: Path) -> Path:
+    """As tools/train_kernel.py writes it."""
     torch.manual_seed(1)
     path = tmp_path / "estimator.safetensors"
     save_file(KernelEstimator().state_dict(), path)
@@ -76,15 +77,50 @@ def test_crops_with_detail_are_drawn_more_often() -> None:
     assert np.mean(drawn) > 0.8
 
 
-def test_a_step_teaches_network_and_estimator(photos: list[torch.Tensor], estimator: Path) -> None:
+def gradients(
+    training: "train_restore.Training", drawn: "restore_pairs.Batch", cut: tuple[int, int]
+) -> torch.Tensor:
+    """Of the estimator, after one step at rate 0."""
+    training.advance(drawn, 0.0, cut)
+    return torch.cat(
+        [p.grad.flatten() for p in training.network.estimator.parameters() if p.grad is not None]
+    )
+
+
+def test_a_step_teaches_the_network_fast_and_the_estimator_slowly(
+    photos: list[torch.Tensor], estimator: Path
+) -> None:
     torch.manual_seed(0)
     training = train_restore.Training(GUIDED, "cpu", estimator=estimator)
-    before = {name: value.clone() for name, value in training.network.state_dict().items()}
+    before = {name: value.clone() for name, value in training.network.named_parameters()}
     assert training.advance(batch(photos, 1), 1e-3, (3, 5)) > 0
-    changed = {
-        name for name, value in training.network.state_dict().items() if not torch.equal(value, before[name])
+    # The first step of AdamW has about the size of its rate.
+    moved = {
+        name: float((value - before[name]).detach().abs().max())
+        for name, value in training.network.named_parameters()
     }
-    assert {"estimator.whole.2.bias", "guide.shares.bias", "feat_extract.5.main.0.weight"} <= changed
+    assert moved["feat_extract.5.main.0.weight"] == pytest.approx(1e-3, rel=0.1)
+    assert moved["estimator.whole.2.bias"] == pytest.approx(1e-3 * train_restore.ESTIMATOR_RATE, rel=0.1)
+    for name, mean in training.average.named_parameters():
+        if moved[name] > 1e-5:
+            assert 0 < float((mean - before[name]).detach().abs().max()) < moved[name]
+
+
+def test_the_estimator_learns_from_the_kernels_and_from_the_pictures_that_are_cut_out(
+    photos: list[torch.Tensor], estimator: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    training = train_restore.Training(GUIDED, "cpu", estimator=estimator)
+    for parameter in training.network.guide.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    drawn = batch(photos, 1)
+    both, elsewhere = gradients(training, drawn, (0, 0)), gradients(training, drawn, (40, 64))
+    other = restore_pairs.Batch(drawn.blurred, drawn.sharp, drawn.kernels.roll(5, 1))
+    assert not torch.allclose(both, elsewhere, rtol=0.01)
+    assert not torch.allclose(both, gradients(training, other, (0, 0)), rtol=0.01)
+    monkeypatch.setattr(train_restore, "KERNEL_WEIGHT", 0.0)
+    pictures = gradients(training, drawn, (0, 0))
+    assert float(pictures.abs().max()) > 0 and not torch.allclose(pictures, both, rtol=0.01)
 
 
 def test_a_guided_network_needs_an_estimator_and_may_begin_as_a_plain_one(
@@ -109,6 +145,24 @@ def test_a_guided_network_needs_an_estimator_and_may_begin_as_a_plain_one(
     )
     read = training.network.estimator.state_dict()
     assert all(torch.equal(read[name], value) for name, value in wide.network.estimator.state_dict().items())
+
+
+def test_files_that_do_not_fit_are_told_in_a_sentence(tmp_path: Path, estimator: Path) -> None:
+    save_weights(tmp_path / "plain.safetensors", MimoUNet(MimoConfig(4, 1)), notes={}, half=False)
+    (tmp_path / "broken.safetensors").write_bytes(b"x" * 20)
+    for name, word in (
+        ("plain", "holds no estimator"),
+        ("broken", "cannot read"),
+        ("missing", "cannot read"),
+    ):
+        with pytest.raises(ValueError, match=rf"{word}.*{name}|{name}.*{word}"):
+            train_kernel.read_estimator(tmp_path / f"{name}.safetensors")
+    (tmp_path / "run").mkdir()
+    train_restore.Training(MimoConfig(4, 1), "cpu").save(tmp_path / "run")
+    with pytest.raises(ValueError, match="another network"):
+        train_restore.Training(GUIDED, "cpu", estimator=estimator).resume(tmp_path / "run")
+    with pytest.raises(ValueError, match="has the shape"):
+        train_restore.Training(MimoConfig(8, 1), "cpu").resume(tmp_path / "run")
 
 
 def test_training_goes_on_where_it_stopped(

@@ -49,6 +49,8 @@ def test_a_guided_network_is_told_by_its_tensors(tmp_path: Path) -> None:
     path = tmp_path / "guided.safetensors"
     torch.manual_seed(0)
     network = MimoUNet(MimoConfig(4, 1, guided=True)).eval()
+    for parameter in network.guide.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
     save_weights(path, network, notes={}, half=False)
     photo = torch.rand(1, 3, 132, 64)
     assert torch.allclose(load_network(path)(photo)[2], network(photo)[2], atol=1e-5)

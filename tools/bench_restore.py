@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from maxim_baseline import maxim
 from PIL import Image, ImageFilter
+from restore_pairs import mean_kernel
 from results import commit, today
 from skimage.restoration import richardson_lucy
 from torch import Tensor
@@ -35,8 +36,9 @@ from deblurgs.files import write_json_atomic
 from deblurgs.log import Log
 from deblurgs.machine import PeakMemory, num_threads, package_versions
 from deblurgs.math.metrics import psnr, ssim
-from deblurgs.restore.mimo_unet import MIMO_UNET, MimoUNet
-from deblurgs.restore.shake import kernel_size, shake_image
+from deblurgs.restore.deconvolution import trial_deconvolutions
+from deblurgs.restore.mimo_unet import MIMO_UNET, SIZE_MULTIPLE, MimoUNet
+from deblurgs.restore.shake import ShakenPhoto, kernel_size, shake_image
 from deblurgs.restore.tiling import restore_pixels
 from deblurgs.restore.weights import SHIPPED, load_network, read_notes, save_weights
 from deblurgs.sfm.restored import wiener
@@ -56,7 +58,14 @@ def drawn_pairs(folder: Path, crop: int, draws: int) -> list[tuple[str, Pixels, 
 
 def synthetic_pairs(folder: Path, crop: int, seed: int) -> list[tuple[str, Pixels, Pixels]]:
     """(name, blurred, sharp) uint8 [H,W,3]: one shake per photo, extents log-normal with the median 10 px."""
-    pairs = []
+    return [
+        (name, blurred, _bytes(shaken.sharp)) for name, blurred, shaken in shaken_photos(folder, crop, seed)
+    ]
+
+
+def shaken_photos(folder: Path, crop: int, seed: int) -> list[tuple[str, Pixels, ShakenPhoto]]:
+    """(name, blurred with noise uint8 [H,W,3], what it was made of)."""
+    photos = []
     paths = sorted(folder.glob("*.png"))
     for index, path in enumerate(paths):
         rng = np.random.default_rng([seed, index])
@@ -67,8 +76,23 @@ def synthetic_pairs(folder: Path, crop: int, seed: int) -> list[tuple[str, Pixel
         photo = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
         shaken = shake_image(rng, photo, extent, segments=2)
         noise = torch.from_numpy(rng.normal(size=tuple(shaken.blurred.shape)).astype(np.float32)) * NOISE
-        pairs.append((path.stem, _bytes(shaken.blurred + noise), _bytes(shaken.sharp)))
-    return pairs
+        photos.append((path.stem, _bytes(shaken.blurred + noise), shaken))
+    return photos
+
+
+@torch.inference_mode()
+def true_kernel_gain(network: MimoUNet, folder: Path, crop: int, draws: int) -> float:
+    """Mean gain in dB when a guided network is told the kernel, the mean over the photo, instead of reading it."""
+    gains = []
+    for seed in range(draws):
+        for _, blurred, shaken in shaken_photos(folder, crop, seed):
+            height, width = (size - size % SIZE_MULTIPLE for size in blurred.shape[:2])
+            photo = _tensor(blurred).permute(2, 0, 1)[None, :, :height, :width]
+            told = network(photo, trial_deconvolutions(photo, mean_kernel(shaken)[None]))[-1].clamp(0, 1)
+            sharp = shaken.sharp.permute(1, 2, 0)[:height, :width]
+            after, before = (float(psnr(x[0].permute(1, 2, 0), sharp)) for x in (told, photo))
+            gains.append(after - before)
+    return round(float(np.mean(gains)), 3)
 
 
 def real_pairs(folder: Path) -> list[tuple[str, Pixels, Pixels]]:
@@ -197,6 +221,10 @@ def main() -> None:
         },
         "sharp_input_psnr": score(sharp, controls)["mimo"]["psnr"],
     }  # fmt: skip
+    network = load_network(arguments.weights)
+    if network.config.guided:
+        gain = true_kernel_gain(network, arguments.photos, arguments.crop, arguments.draws)
+        result["synthetic_told_the_kernel_gain_db"] = gain
     if arguments.pairs:
         found = real_pairs(arguments.pairs)
         if not found:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from deblurgs.restore.shake import kernel_size, shake_image
+from deblurgs.restore.shake import ShakenPhoto, kernel_size, shake_image
 
 MAX_EXTENT_PX = 24.0
 TRUE_PX = 65  # holds the kernels of every segment
@@ -60,10 +60,15 @@ def _draw_pair(rng: np.random.Generator, photos: list[Tensor], patch: int) -> tu
         crop = crop.flip(2)
     crop = crop * float(rng.uniform(0.6, 1.0))
     shaken = shake_image(rng, crop, extent, segments=int(rng.integers(1, 3)))
+    return degrade(rng, shaken.blurred), shaken.sharp, mean_kernel(shaken)
+
+
+def mean_kernel(shaken: ShakenPhoto) -> Tensor:
+    """What shook the photo, the mean over its pixels: [65,65]."""
     kernel = torch.zeros(TRUE_PX, TRUE_PX)
     for share, part in zip(shaken.shares, shaken.kernels, strict=True):
         kernel += share * F.pad(part, [(TRUE_PX - part.shape[-1]) // 2] * 4)
-    return degrade(rng, shaken.blurred), shaken.sharp, kernel
+    return kernel
 
 
 def _draw_crop(rng: np.random.Generator, photos: list[Tensor], size: int) -> Tensor:

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -5,8 +6,11 @@ import pytest
 import torch
 
 from deblurgs.errors import CaptureError
+from deblurgs.math.color import linear_from_srgb, srgb_from_linear
 from deblurgs.restore.mimo_unet import MimoConfig, MimoUNet
+from deblurgs.restore.shake import convolve
 from deblurgs.restore.tiling import restore_pixels, tiles_along
+from deblurgs.restore.weights import load_network
 
 
 @pytest.fixture
@@ -95,3 +99,21 @@ def test_impossible_tiles_and_pixels_are_refused(network: MimoUNet) -> None:
         restore_pixels(network, pixels[..., 0])
     with pytest.raises(ValueError, match="8- or 16-bit"):
         restore_pixels(network, pixels.astype(np.float32))  # type: ignore[arg-type]
+
+
+def test_the_network_that_ships_restores_a_shaken_photo_in_tiles_as_in_one(
+    cards: Callable[[int, int, int], torch.Tensor],
+) -> None:
+    scene = cards(0, 268, 508)
+    blurred = srgb_from_linear(convolve(linear_from_srgb(scene), torch.eye(9) / 9).clamp(0, 1))
+    pixels, sharp = (
+        (x.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy() for x in (blurred, scene[:, 4:-4, 4:-4])
+    )
+    network = load_network()
+    one, tiled = (restore_pixels(network, pixels, tile=tile) for tile in (640, 256))
+    before, after, after_tiled, apart = (
+        float(((a.astype(float) - b.astype(float)) ** 2).mean())
+        for a, b in ((pixels, sharp), (one, sharp), (tiled, sharp), (one, tiled))
+    )
+    assert max(after, after_tiled) < 0.8 * before
+    assert apart < 0.4 * (before - after)

@@ -27,13 +27,15 @@ class Trained(Generic[N]):
         """
         self.network, self.average = network, average
         average.load_state_dict(network.state_dict())
-        groups = [
-            {"params": [p for n, p in network.named_parameters() if n.startswith(f"{part}.")], "share": share}
-            for part, share in (slower or {}).items()
-        ]
-        rest = [p for n, p in network.named_parameters() if n.split(".")[0] not in (slower or {})]
+        shares = dict(slower or {})
+        groups: dict[str, list[nn.Parameter]] = {part: [] for part in [*shares, ""]}
+        for name, parameter in network.named_parameters():
+            part = name.split(".")[0]
+            groups[part if part in shares else ""].append(parameter)
         self.optimizer = torch.optim.AdamW(
-            [*groups, {"params": rest, "share": 1.0}], lr=1e-3, weight_decay=1e-4
+            [{"params": learns, "share": shares.get(part, 1.0)} for part, learns in groups.items()],
+            lr=1e-3,
+            weight_decay=1e-4,
         )
         self.step, self.seconds = 0, 0.0
 

@@ -111,9 +111,13 @@ def test_the_network_that_ships_restores_a_shaken_photo_in_tiles_as_in_one(
     )
     network = load_network()
     one, tiled = (restore_pixels(network, pixels, tile=tile) for tile in (640, 256))
-    before, after, after_tiled, apart = (
-        float(((a.astype(float) - b.astype(float)) ** 2).mean())
-        for a, b in ((pixels, sharp), (one, sharp), (tiled, sharp), (one, tiled))
+    before, after, after_tiled = (
+        ((picture.astype(float) - sharp) ** 2).mean(-1) for picture in (pixels, one, tiled)
     )
-    assert max(after, after_tiled) < 0.8 * before
-    assert apart < 0.4 * (before - after)
+    assert after.mean() < 0.8 * before.mean()  # not more: many of these discs are smaller than the blur
+    assert abs(after_tiled.mean() - after.mean()) < 0.05 * (before.mean() - after.mean())
+    # Where two tiles meet it is as good as elsewhere.
+    side, starts = tiles_along(pixels.shape[1], 256, 64)
+    for neighbour, start in pairwise(starts):
+        meeting = slice(start, neighbour + side)
+        assert after_tiled[:, meeting].mean() < 1.1 * after[:, meeting].mean()

@@ -1,5 +1,6 @@
 """What the restorer learns from: crops of sharp photos, shaken on purpose, with the kernels that shook them."""
 
+import argparse
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,22 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(self.blurred.to(device), self.sharp.to(device), self.kernels.to(device))
+
+
+def begin(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[Tensor]]:
+    """Options that every training on photos has, all options parsed, and the photos; threads and seed are set."""
+    parser.add_argument("--photos", type=Path, required=True, help="folder of PNG tiles (collect_photos.py)")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    photos = load_photos(arguments.photos)
+    if not photos:
+        parser.error(f"no PNG tiles in {arguments.photos}: run tools/collect_photos.py first")
+    return arguments, photos
 
 
 def load_photos(folder: Path) -> list[Tensor]:

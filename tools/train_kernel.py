@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from checkpoints import Trained, learning_rate, misfit
-from restore_pairs import draw_batch, load_photos
+from restore_pairs import begin, draw_batch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -72,21 +72,11 @@ def read_estimator(path: Path) -> dict[str, Tensor]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--photos", type=Path, required=True, help="folder of PNG tiles (collect_photos.py)")
-    parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--init", type=Path, help="an estimator to begin with")
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--minutes", type=float, default=45.0)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--bf16", action="store_true", help="faster where AVX-512 has it")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    photos = load_photos(arguments.photos)
-    if not photos:
-        parser.error(f"no PNG tiles in {arguments.photos}: run tools/collect_photos.py first")
+    arguments, photos = begin(parser)
     network = KernelEstimator()
     training = Trained(network.to(memory_format=torch.channels_last), KernelEstimator())  # pyright: ignore[reportCallIssue]
     try:

@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from checkpoints import Trained, learning_rate
-from restore_pairs import MAX_EXTENT_PX, Batch, draw_batch, load_photos
+from restore_pairs import MAX_EXTENT_PX, Batch, begin, draw_batch
 from train_kernel import read_estimator
 
 from deblurgs.errors import CaptureError
@@ -102,8 +102,6 @@ class Training(Trained[MimoUNet]):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--photos", type=Path, required=True, help="folder of PNG tiles (collect_photos.py)")
-    parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--base", action="store_true", help="MIMO-UNet (width 32, 8 blocks)")
     parser.add_argument("--width", type=int, default=12)
     parser.add_argument("--blocks", type=int, default=2)
@@ -118,18 +116,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=500_000)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--bf16", action="store_true", help="also on a CPU: 1.6 times as fast where AVX-512 has it"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(arguments.seed)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    photos = load_photos(arguments.photos)
-    if not photos:
-        parser.error(f"no PNG tiles in {arguments.photos}: run tools/collect_photos.py first")
+    arguments, photos = begin(parser)
     guided = arguments.guided or arguments.estimator is not None
     patch = arguments.patch or (128 if guided else 96)
     most = min(min(photo.shape[1:]) for photo in photos) - kernel_size(1.25 * MAX_EXTENT_PX) + 1

@@ -1,11 +1,13 @@
 """Collect the freely licensed photographs that the shipped restorer is trained and measured on.
 
     git clone https://github.com/BuddiesOfBudgie/budgie-backgrounds
+    git clone https://github.com/elementary/wallpapers elementary
+    git clone https://github.com/pop-os/wallpapers pop
     pip install scikit-image
-    python tools/collect_photos.py --budgie budgie-backgrounds --output photos
+    python tools/collect_photos.py --budgie budgie-backgrounds --elementary elementary --pop pop --output photos
 
-Writes PNG tiles (photos reduced so that JPEG traces and softness vanish) into OUTPUT/train and OUTPUT/test, split by
-source photo: no photo gives tiles to both. Sources and licences: docs/restore.md. About 40 MB.
+Writes photos, reduced so that JPEG traces and softness (almost) vanish, into OUTPUT/train (35 MB) and tiles of others
+into OUTPUT/test (these need --budgie only): no photo gives to both. Sources and licences: docs/restore.md.
 """
 
 import argparse
@@ -30,55 +32,86 @@ BUDGIE_TEST = (
     "singaporean-cityscape",
     "the-spices-of-life",
 )
+# Published on Unsplash before June 8, 2017, when that meant CC0 (docs/restore.md says how that is known); NASA's are in
+# the public domain.
+ELEMENTARY_TRAIN = {
+    "jay-ruzesky": "199596cf56e8d94eef988a3617f6aa6ed5f48593",
+    "jonas-nilsson-lee": "024d7e341e105d8d8b4d1d0437874907f870559e",
+    "mr-lee": "ba00b62e63f7a66e34b3625fdeded46bb14e6faf",
+    "pablo-garcia-saldana": "4f6cfa4b6452eaab9d1b4b135e95dad59ebd7f46",
+    "spacex": "f0e950deb1eefcd320d114b9c025ffddf41fdf75",
+    "rob-bye": "99476eabd668a152e17a6bcccc48895a474c18f6",
+    "ryan-schroeder": "7a0323177d618e648c3899fc3f37fe335b40451e",
+    "sunset-by-the-pier": "0f1ce9cb132f26d2135be9ac86247459abf4442a",
+}
+POP_COMMIT = "03a25a14a76eaf3825b980ab50aad6698c1c5a35"
+POP_TRAIN = (
+    "galen-crout-175291", "jad-limcaco-183877", "jared-evans-119758", "kait-herzog-8242", "nasa-45068", "nasa-53884",
+    "sean-afnan-244576", "sebastien-gabriel-232361", "tony-webster-97532",
+)  # fmt: skip
 # Public domain or CC0 (scikit-image: skimage/data, each picture's page states it).
 SKIMAGE_TRAIN = ("rocket.jpg", "grass.png", "gravel.png", "brick.png")
 SKIMAGE_TEST = ("astronaut.png", "coffee.png")
 TILE = 320
-LONG_SIDE = 1920  # the photos are 3840 and more pixels wide
+LONG_SIDE = 1920  # most photos are 3840 and more pixels wide
+JPEG = {"quality": 95, "subsampling": 0}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--budgie", type=Path, required=True, help="clone of budgie-backgrounds")
+    parser.add_argument("--elementary", type=Path, help="clone of elementary/wallpapers")
+    parser.add_argument("--pop", type=Path, help="clone of pop-os/wallpapers")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--tiles", type=int, default=12, help="tiles kept per photo, those with most detail")
     arguments = parser.parse_args()
 
     import skimage
 
-    packaged = Path(skimage.__file__).parent / "data"
-    for split, budgie, samples in (
-        ("train", BUDGIE_TRAIN, SKIMAGE_TRAIN),
-        ("test", BUDGIE_TEST, SKIMAGE_TEST),
-    ):
-        folder = arguments.output / split
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in budgie:
-            photo = _newest_version(arguments.budgie, name)
-            if photo is None:
-                print(f"{name} is not in {arguments.budgie}: left out. A full clone holds it in its history.")
-                continue
-            with Image.open(io.BytesIO(photo)) as image:
-                image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
-                _write_tiles(image.convert("RGB"), folder, name, arguments.tiles if split == "train" else 2)
-        for name in samples:
-            with Image.open(packaged / name) as image:
-                _write_tiles(image.convert("RGB"), folder, Path(name).stem, 4 if split == "train" else 1)
+    train, test = arguments.output / "train", arguments.output / "test"
+    if train.is_dir() and any(train.iterdir()):
+        parser.error(f"{train} is not empty: name a new folder")
+    train.mkdir(parents=True, exist_ok=True)
+    test.mkdir(parents=True, exist_ok=True)
+    samples = Path(skimage.__file__).parent / "data"
+    for name in SKIMAGE_TRAIN:
+        _reduced((samples / name).read_bytes()).save(train / f"{Path(name).stem}.png")
+    for name in SKIMAGE_TEST:
+        _write_tiles(_reduced((samples / name).read_bytes()), test, Path(name).stem, 1)
+    photos = {name: _newest_version(arguments.budgie, name) for name in (*BUDGIE_TRAIN, *BUDGIE_TEST)}
+    if arguments.elementary:
+        photos |= {name: _blob(arguments.elementary, blob) for name, blob in ELEMENTARY_TRAIN.items()}
+    if arguments.pop:
+        photos |= {name: _blob(arguments.pop, f"{POP_COMMIT}:original/{name}.jpg") for name in POP_TRAIN}
+    for name, photo in photos.items():
+        if photo is None:
+            print(f"{name} is missing from its clone: left out. A full clone has it.")
+        elif name in BUDGIE_TEST:
+            _write_tiles(_reduced(photo), test, name, 2)
+        else:
+            _reduced(photo).save(train / f"{name}.jpg", **JPEG)
 
 
 def _newest_version(repository: Path, name: str) -> bytes | None:
     """The photo's bytes: some were removed from the newest release and live on in the history."""
-    git = ["git", "-C", str(repository)]
     path = f"backgrounds/{name}.jpg"
+    log = ["log", "--all", "--format=", "--raw", "--no-abbrev", "--diff-filter=AM", "--", path]
     changes = subprocess.run(
-        [*git, "log", "--all", "--format=", "--raw", "--no-abbrev", "--diff-filter=AM", "--", path],
-        check=True, capture_output=True, text=True,
-    ).stdout.splitlines()  # fmt: skip
-    for blob in (line.split()[3] for line in changes):
-        found = subprocess.run([*git, "cat-file", "blob", blob], check=False, capture_output=True)
-        if found.returncode == 0:
-            return found.stdout
-    return None
+        ["git", "-C", str(repository), *log], check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    found = (_blob(repository, line.split()[3]) for line in changes)
+    return next((photo for photo in found if photo is not None), None)
+
+
+def _blob(repository: Path, name: str) -> bytes | None:
+    command = ["git", "-C", str(repository), "cat-file", "blob", name]
+    found = subprocess.run(command, check=False, capture_output=True)
+    return found.stdout if found.returncode == 0 else None
+
+
+def _reduced(photo: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(photo)) as image:
+        image.thumbnail((LONG_SIDE, LONG_SIDE), Image.Resampling.LANCZOS)
+        return image.convert("RGB")
 
 
 def _write_tiles(image: Image.Image, folder: Path, name: str, count: int) -> None:

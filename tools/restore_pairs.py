@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from deblurgs.restore.shake import ShakenPhoto, kernel_size, shake_image
 MAX_EXTENT_PX = 24.0
 TRUE_PX = 65  # holds the kernels of every segment
 # Of so many crops one is taken, the more easily the more it holds: skies and blurred backgrounds teach little.
-_CHOICES = 4
+_CHOICES = 6
 _LEAST_DETAIL = 0.3
+_LEAST_SCALE = 0.6
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Batch:
 
 def begin(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[Tensor]]:
     """Options that every training on photos has, all options parsed, and the photos; threads and seed are set."""
-    parser.add_argument("--photos", type=Path, required=True, help="folder of PNG tiles (collect_photos.py)")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of photos (collect_photos.py)")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -44,15 +46,15 @@ def begin(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[Ten
     arguments.output.mkdir(parents=True, exist_ok=True)
     photos = load_photos(arguments.photos)
     if not photos:
-        parser.error(f"no PNG tiles in {arguments.photos}: run tools/collect_photos.py first")
+        parser.error(f"no photos in {arguments.photos}: run tools/collect_photos.py first")
     return arguments, photos
 
 
 def load_photos(folder: Path) -> list[Tensor]:
-    """All PNG tiles as uint8 [3,H,W]."""
+    """All files NAME.png and NAME.jpg as uint8 [3,H,W]."""
     return [
         torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1).contiguous()
-        for path in sorted(folder.glob("*.png"))
+        for path in sorted([*folder.glob("*.png"), *folder.glob("*.jpg")])
     ]
 
 
@@ -88,14 +90,38 @@ def mean_kernel(shaken: ShakenPhoto) -> Tensor:
     return kernel
 
 
+def largest_patch(photos: list[Tensor]) -> int:
+    """Sides of patches that can be drawn whatever the shake, pixels."""
+    return min(min(photo.shape[1:]) for photo in photos) - kernel_size(1.25 * MAX_EXTENT_PX) + 1
+
+
 def _draw_crop(rng: np.random.Generator, photos: list[Tensor], size: int) -> Tensor:
+    """[3,size,size], reduced to no less than 60 % and every second time turned by any angle, where the photo allows it.
+
+    Raises ValueError when a photo is smaller.
+    """
+    angle = float(rng.uniform(0, 90)) if rng.random() < 0.5 else 0.0
+    reach = math.cos(math.radians(angle)) + math.sin(math.radians(angle))  # of a turned square, in sides
+    wanted = math.ceil(size * reach / float(rng.uniform(_LEAST_SCALE, 1))) + 2
+    # A large photo holds more crops than a small one.
+    areas = np.array([photo[0].numel() for photo in photos], dtype=float)
     crops = []
-    for _ in range(_CHOICES):
-        photo = photos[rng.integers(len(photos))]
-        top, left = rng.integers(photo.shape[1] - size + 1), rng.integers(photo.shape[2] - size + 1)
-        crops.append(photo[:, top : top + size, left : left + size])
+    for index in rng.choice(len(photos), size=_CHOICES, p=areas / areas.sum()):
+        side = min(wanted, *photos[index].shape[1:])
+        top, left = (rng.integers(space - side + 1) for space in photos[index].shape[1:])
+        crops.append(photos[index][:, top : top + side, left : left + side])
     detail = np.array([_detail(crop) for crop in crops]) + _LEAST_DETAIL
-    return crops[rng.choice(_CHOICES, p=detail / detail.sum())]
+    crop = crops[rng.choice(_CHOICES, p=detail / detail.sum())]
+    side = crop.shape[1]
+    if side < size:
+        raise ValueError(f"a photo of {side} pixels is too small for crops of {size}")
+    image = Image.fromarray(crop.permute(1, 2, 0).numpy())
+    inner = math.floor((side - 2) / reach)
+    if angle and inner >= size:  # turned first: the reduction takes away what turning softens
+        edge = (side - inner) // 2
+        image = image.rotate(angle, Image.Resampling.BICUBIC).crop((edge, edge, edge + inner, edge + inner))
+    image = image.resize((size, size), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
 def _detail(crop: Tensor) -> float:

@@ -1,6 +1,6 @@
 """Train the network that reads the blur kernel of a photo (deblurgs/restore/blur_kernel.py).
 
-    python tools/collect_photos.py --budgie budgie-backgrounds --output photos
+    python tools/collect_photos.py --budgie budgie-backgrounds --elementary elementary --pop pop --output photos
     python tools/train_kernel.py --photos photos/train --output kernel --minutes 45 --bf16
 
 Writes OUTPUT/checkpoint.json and its parts (the same command continues from them) and OUTPUT/estimator.safetensors (the
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from checkpoints import Trained, learning_rate, misfit
-from restore_pairs import begin, draw_batch
+from restore_pairs import begin, draw_batch, largest_patch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -28,7 +28,7 @@ from deblurgs.restore.losses import kernel_loss
 
 SIZES_PX = (160, 192, 256)
 # Photos drawn for a step, maps of a step, maps that are kept, and photos drawn before the first step.
-NEW, BATCH, KEPT, FIRST = 8, 32, 40_000, 256
+NEW, BATCH, KEPT, FIRST = 4, 32, 40_000, 1024
 BLUR_WEIGHT = 0.5  # what a filter leaves follows the kernel, and is the flatter measure far from the truth
 
 
@@ -77,6 +77,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=45.0)
     parser.add_argument("--bf16", action="store_true", help="faster where AVX-512 has it")
     arguments, photos = begin(parser)
+    if largest_patch(photos) < max(SIZES_PX):
+        parser.error(
+            f"the smallest photo allows patches of {largest_patch(photos)} pixels, not of {max(SIZES_PX)}"
+        )
     network = KernelEstimator()
     training = Trained(network.to(memory_format=torch.channels_last), KernelEstimator())  # pyright: ignore[reportCallIssue]
     try:

@@ -1,6 +1,6 @@
 """Train the single-photo restorer (MIMO-UNet) on synthetic camera shake.
 
-    python tools/collect_photos.py --budgie budgie-backgrounds --output photos
+    python tools/collect_photos.py --budgie budgie-backgrounds --elementary elementary --pop pop --output photos
     python tools/train_restore.py --photos photos/train --output plain --minutes 100 --bf16
     python tools/train_kernel.py --photos photos/train --output kernel --minutes 45 --bf16
     python tools/train_restore.py --photos photos/train --output guided --init plain/weights.safetensors \\
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from checkpoints import Trained, learning_rate
-from restore_pairs import MAX_EXTENT_PX, Batch, begin, draw_batch
+from restore_pairs import Batch, begin, draw_batch, largest_patch
 from train_kernel import read_estimator
 
 from deblurgs.errors import CaptureError
@@ -32,13 +32,15 @@ from deblurgs.files import JsonLines
 from deblurgs.restore.deconvolution import trial_deconvolutions
 from deblurgs.restore.losses import kernel_loss, restoration_loss
 from deblurgs.restore.mimo_unet import MIMO_UNET, SIZE_MULTIPLE, MimoConfig, MimoUNet
-from deblurgs.restore.shake import kernel_size
 from deblurgs.restore.weights import load_network, read_notes, save_weights
 
 # A kernel is read from more than the pixels that are trained on, as from a tile of a photo.
 CONTEXT_PX = 64
 ESTIMATOR_RATE = 0.3
 KERNEL_WEIGHT = 0.1
+PHOTOS = (
+    "budgie-backgrounds, elementary and pop-os wallpapers, scikit-image (CC0, public domain): docs/restore.md"
+)
 
 
 class Training(Trained[MimoUNet]):
@@ -122,7 +124,7 @@ def main() -> None:
     arguments, photos = begin(parser)
     guided = arguments.guided or arguments.estimator is not None
     patch = arguments.patch or (128 if guided else 96)
-    most = min(min(photo.shape[1:]) for photo in photos) - kernel_size(1.25 * MAX_EXTENT_PX) + 1
+    most = largest_patch(photos)
     size = patch + CONTEXT_PX if guided else patch
     if patch % SIZE_MULTIPLE or not SIZE_MULTIPLE <= size <= most:
         parser.error(
@@ -171,7 +173,7 @@ def finish(training: Training, arguments: argparse.Namespace, patch: int) -> Non
         "batch": arguments.batch,
         "patch": patch,
         "minutes": round(training.seconds / 60, 1),
-        "photos": "budgie-backgrounds (CC0) and scikit-image samples (public domain, CC0): docs/restore.md",
+        "photos": PHOTOS,
     }
     for name, path in (("init", arguments.init), ("estimator", arguments.estimator)):
         if path is not None and path.suffix == ".safetensors":

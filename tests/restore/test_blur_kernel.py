@@ -112,7 +112,7 @@ def test_readings_that_are_half_turns_of_each_other_do_not_blur_their_mean() -> 
 @torch.inference_mode()
 def test_the_weights_that_ship_read_direction_and_length_of_a_blur(cards: Cards) -> None:
     estimator = load_network().estimator
-    scene = linear_from_srgb(cards(0, 240, 240))
+    scene = linear_from_srgb(cards(0, 360, 360))
     kernels = [
         blur
         for reach in (4, 9)
@@ -130,4 +130,4 @@ def test_the_weights_that_ship_read_direction_and_length_of_a_blur(cards: Cards)
         read = estimator(blurred[None])
         errors = kernel_loss(read.expand_as(truths), truths)[0]
         assert int(errors.argmin()) == index
-        assert float(errors[index]) < 0.15
+        assert float(errors[index]) < 0.1

@@ -190,15 +190,52 @@ def test_the_pool_gives_the_newest_and_turns_maps_and_kernels_together() -> None
     maps, kernels = pool.draw(rng)
     assert len(maps) == train_kernel.BATCH
     assert torch.equal(maps[:, 0], kernels)
-    assert kernels[: train_kernel.NEW].amax((1, 2)).tolist() == list(range(5, 13))
+    assert kernels[: train_kernel.NEW].amax((1, 2)).tolist() == list(range(13 - train_kernel.NEW, 13))
     places = {tuple(torch.nonzero(pool.draw(rng)[1][0])[0].tolist()) for _ in range(100)}
     assert len(places) == 8
+
+
+@pytest.mark.parametrize("shape", [(200, 200), (230, 900), (700, 900)])
+def test_turned_and_reduced_crops_lie_within_the_photo(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    white = torch.full((3, *shape), 255, dtype=torch.uint8)
+    for _ in range(60):
+        crop = restore_pairs._draw_crop(rng, [white], 200)
+        assert crop.shape == (3, 200, 200)
+        assert int(crop.min()) == 255
+    with pytest.raises(ValueError, match="too small"):
+        restore_pairs._draw_crop(rng, [white[:, :199]], 200)
+
+
+def test_crops_are_turned_by_any_angle_and_reduced() -> None:
+    """Of a photo with upright stripes of 40 pixels."""
+    rng = np.random.default_rng(0)
+    stripes = (torch.arange(900) // 20 % 2 * 255).to(torch.uint8).expand(3, 700, 900)
+    angles, widths = [], []
+    for _ in range(40):
+        crop = restore_pairs._draw_crop(rng, [stripes], 200)[1].float()
+        power = torch.fft.rfft2(crop - crop.mean(), s=(800, 800)).abs()
+        y, x = divmod(int(power.argmax()), power.shape[1])
+        y = y - 800 if y > 400 else y
+        angles.append(float(np.degrees(np.arctan2(y, x))) % 90)
+        widths.append(800 / float(np.hypot(x, y)))
+    upright = [a < 1 or a > 89 for a in angles]
+    assert 10 < sum(upright) < 30
+    assert (
+        len(
+            np.histogram([a for a, up in zip(angles, upright, strict=True) if not up], 6, (0, 90))[
+                0
+            ].nonzero()[0]
+        )
+        > 4
+    )
+    assert min(widths) < 28 and 37 < max(widths) < 42
 
 
 def test_a_step_brings_an_estimator_closer_to_its_kernels(photos: list[torch.Tensor]) -> None:
     torch.manual_seed(0)
     training = Trained(KernelEstimator(), KernelEstimator())
-    drawn = batch(photos, 3, 4)
+    drawn = batch(photos, 4, 4)
     maps = train_kernel.photo_maps(drawn.blurred.mean(1))
     losses = [train_kernel.step(training, maps, drawn.kernels, 3e-3)[0] for _ in range(20)]
     assert losses[-1] < 0.9 * losses[0]
